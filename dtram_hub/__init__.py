@@ -1,0 +1,11 @@
+"""DT-RAM for timm and the Hugging Face Hub: networks that look again, and learn when to stop looking.
+
+Importing this package registers its models with timm: `timm.create_model("dtram_resnet50")`.
+"""
+
+from . import registry, small_encoder  # noqa: F401  (registers the models)
+from .early_exit import Prediction
+from .model import DTRAM, Rollout
+
+__version__ = "0.1.0"
+__all__ = ["DTRAM", "Prediction", "Rollout"]

@@ -1,0 +1,47 @@
+"""Refusing bad input in one sentence that names the argument, its value and what is accepted."""
+
+import difflib
+from collections.abc import Iterable
+
+from torch import Tensor
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """ValueError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+
+
+def check_integer(name: str, value: object, least: int) -> None:
+    """ValueError unless `value` is an int of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} is not an integer of at least {least}.")
+
+
+def check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+    """ValueError unless `value` is a number in [low, high], or in (low, high] when `open_low`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (open_low and value == low):
+        raise ValueError(f"{name}={value!r} is not a number in {'(' if open_low else '['}{low}, {high}].")
+
+
+def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
+    """ValueError unless `images` is a non-empty float batch (B, in_chans, H, W) of at least `least_size` pixels."""
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] != in_chans:
+        raise ValueError(f"images has shape {shape}; accepted is (batch, {in_chans}, height, width).")
+    if shape[0] == 0:
+        raise ValueError(f"images has shape {shape}, an empty batch; accepted is at least one image.")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images has dtype {images.dtype}; accepted are floats, normalised with mean and std."
+        )
+    if min(shape[2:]) < least_size:
+        raise ValueError(f"images has shape {shape}; height and width must be at least {least_size} pixels.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for the known name closest to a misspelt one, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,125 @@
+"""Cluttered digits: the embedded data set, made from scikit-learn's real handwritten digits.
+
+After the cluttered translated task of the Recurrent Attention Model: every image is a black canvas with one
+digit placed anywhere on it, and with fragments of other digits scattered around as clutter. Nothing is
+downloaded. The 1,797 scans (8x8 pixels) are split once, so a scan seen in training, whole or as a fragment,
+is never seen in validation or test.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from .checks import check_choice
+
+SPLIT_SIZES = {"train": 1197, "validation": 200, "test": 400}
+SCAN_SIZE = 8
+CLOSEUP_SEED = 1_000_000
+
+
+@dataclass
+class ClutteredDigits:
+    """One split: images (N, S, S) uint8, labels (N,) int64 in 0..9, clutter (N,) int64 fragments per image."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    clutter: np.ndarray
+
+
+def enlarge(scans: np.ndarray, factor: int) -> np.ndarray:
+    """(N, 8, 8) scans in 0..16 -> (N, 8 * factor, 8 * factor) uint8, bilinear."""
+    position = (np.arange(scans.shape[1] * factor) + 0.5) / factor - 0.5
+    low = np.clip(np.floor(position).astype(int), 0, scans.shape[1] - 2)
+    weight = np.clip(position - low, 0, 1)
+    rows = scans[:, low] * (1 - weight)[:, None] + scans[:, low + 1] * weight[:, None]
+    full = rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
+    return np.rint(full * (255 / 16)).astype(np.uint8)
+
+
+def paste(
+    canvases: np.ndarray, patches: np.ndarray, top: np.ndarray, left: np.ndarray, where: np.ndarray
+) -> None:
+    """Lay patches (K, P, P) over canvases[where] (K of them), brighter pixel wins, in place."""
+    span = np.arange(patches.shape[1])
+    index = (where[:, None, None], (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :])
+    canvases[index] = np.maximum(canvases[index], patches)
+
+
+def cluttered_digits(
+    split: str,
+    num_images: int,
+    *,
+    seed: int = 0,
+    canvas: int = 64,
+    enlargement: int = 3,
+    max_clutter: int = 8,
+    fragment: int = 12,
+    zoom: int = 1,
+) -> ClutteredDigits:
+    """Generate one split, the same for the same arguments on every machine.
+
+    Args:
+        split: "train", "validation" or "test".
+        num_images: how many images to make.
+        seed: of the placement; the split of the scans does not depend on it.
+        canvas: side of the images in pixels.
+        enlargement: each 8x8 scan becomes 8 * enlargement pixels wide.
+        max_clutter: each image has 0 to this many fragments, all counts alike.
+        fragment: side of a fragment in pixels.
+        zoom: above 1, close-ups: what a canvas / zoom pixels wide window near the digit shows, magnified to
+            fill the canvas, with the clutter thinned out accordingly.
+
+    Raises:
+        ValueError: an unknown split, a digit or fragment larger than the canvas, a zoom that does not divide it.
+    """
+    check_choice("split", split, SPLIT_SIZES)
+    side = SCAN_SIZE * enlargement
+    if side > canvas or fragment > side:
+        raise ValueError(
+            f"fragment={fragment}, digits of 8 * enlargement={side} and canvas={canvas} must not decrease."
+        )
+    if canvas % zoom:
+        raise ValueError(f"zoom={zoom} does not divide canvas={canvas}.")
+    if zoom > 1:
+        window = canvas // zoom
+        wide = cluttered_digits(
+            split,
+            num_images,
+            seed=seed + CLOSEUP_SEED,
+            canvas=window + side,
+            enlargement=enlargement,
+            max_clutter=max_clutter // zoom,
+            fragment=fragment,
+        )
+        start = side // 2
+        near = wide.images[:, start : start + window, start : start + window]
+        return ClutteredDigits(near.repeat(zoom, axis=1).repeat(zoom, axis=2), wide.labels, wide.clutter)
+    scans, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(20170328).permutation(len(scans))
+    start = 0
+    for name, size in SPLIT_SIZES.items():
+        if name == split:
+            chosen = order[start : start + size]
+        start += size
+    digits = enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement)
+    labels = labels[chosen]
+
+    rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
+    which = rng.integers(len(digits), size=num_images)
+    clutter = rng.integers(max_clutter + 1, size=num_images)
+    images = np.zeros((num_images, canvas, canvas), np.uint8)
+    everyone = np.arange(num_images)
+    top, left = rng.integers(canvas - side + 1, size=(2, num_images))
+    paste(images, digits[which], top, left, everyone)
+    for k in range(max_clutter):
+        where = everyone[clutter > k]
+        donor = rng.integers(len(digits), size=len(where))
+        cut_y, cut_x = rng.integers(side - fragment + 1, size=(2, len(where)))
+        span = np.arange(fragment)
+        pieces = digits[
+            donor[:, None, None], (cut_y[:, None] + span)[:, :, None], (cut_x[:, None] + span)[:, None, :]
+        ]
+        top, left = rng.integers(canvas - fragment + 1, size=(2, len(where)))
+        paste(images, pieces, top, left, where)
+    return ClutteredDigits(images, labels[which].astype(np.int64), clutter.astype(np.int64))

@@ -1,0 +1,62 @@
+"""Prediction that really stops: every step computes only the images that are still looking."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Prediction:
+    """What a DT-RAM says of B images.
+
+    logits (B, C): the answer at the step where each image stopped.
+    steps (B,) int64: how many looks it took, in 1..T.
+    locations (B, T, 2): where it looked, (y, x) in [-1, 1]; NaN for the context view and for steps not taken.
+    stop_probs (B, T): probability to stop after each step; NaN for steps not taken, and all through for RAM.
+    """
+
+    logits: Tensor
+    steps: Tensor
+    locations: Tensor
+    stop_probs: Tensor
+
+
+def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
+    """Deterministic prediction with batch compaction.
+
+    Args:
+        model: a DTRAM.
+        images: (B, C, H, W) floats.
+        stop_threshold: an image stops after a step whose stop probability is above this; never, if it is 1.
+        max_steps: the most steps an image may take.
+    """
+    batch = len(images)
+    steps = torch.full((batch,), max_steps, device=images.device)
+    locations = images.new_full((batch, max_steps, 2), torch.nan)
+    stop_probs = images.new_full((batch, max_steps), torch.nan)
+    looking = torch.arange(batch, device=images.device)
+    hidden = model.initial_hidden(images)
+    for t in range(max_steps):
+        place = None if hidden is None else model.locate(hidden)
+        if place is not None:
+            locations[looking, t] = place.to(locations.dtype)
+        features, own_logits = model.look(images if len(looking) == batch else images[looking], place)
+        if t == 0:
+            context_logits = own_logits
+        hidden = model.step(features, hidden, place)
+        logits = model.classify(hidden, None if context_logits is None else context_logits[looking])
+        if t == 0:
+            answers = logits.clone()
+        answers[looking] = logits
+        if not model.dynamic:
+            continue
+        probs = model.stop_logit(hidden, logits).sigmoid()
+        stop_probs[looking, t] = probs.to(stop_probs.dtype)
+        going_on = probs <= stop_threshold
+        if t + 1 < max_steps and not going_on.all():
+            steps[looking[~going_on]] = t + 1
+            looking, hidden = looking[going_on], hidden[going_on]
+        if len(looking) == 0:
+            break
+    return Prediction(answers, steps, locations, stop_probs)

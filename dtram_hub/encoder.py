@@ -1,0 +1,57 @@
+"""The glimpse encoder: any timm model, read as (N, C, S, S) views -> (N, D) pooled features.
+
+The encoder stays the plain timm module, so its parameter names, pretrained weights and layer groups are
+timm's own. These functions are all that the rest of the package knows about it.
+"""
+
+import timm
+from torch import Tensor, nn
+
+from .checks import nearest
+
+
+def create_encoder(
+    backbone: str, num_classes: int, in_chans: int, view_sizes: set[int], **kwargs
+) -> nn.Module:
+    """Build the timm model named `backbone`, without weights.
+
+    Args:
+        backbone: a timm model name.
+        num_classes: of the encoder's own classifier; 0 leaves it out.
+        in_chans: colour channels of the views.
+        view_sizes: the sides of all views that it will see, in pixels.
+        kwargs: for timm.
+
+    Raises:
+        ValueError: the name is unknown, or the model takes one input size and `view_sizes` has two.
+    """
+    if not isinstance(backbone, str) or not timm.is_model(backbone):
+        raise ValueError(
+            f"backbone={backbone!r} is not a timm model.{nearest(str(backbone), timm.list_models())}"
+        )
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:
+        if len(view_sizes) > 1:
+            sizes = " and ".join(str(size) for size in sorted(view_sizes))
+            raise ValueError(
+                f"backbone={backbone!r} takes one input size, not context_size and glimpse_size of {sizes}; "
+                "make them equal, with context='resize'."
+            )
+        kwargs = {"img_size": max(view_sizes)} | kwargs
+    return timm.create_model(backbone, num_classes=num_classes, in_chans=in_chans, **kwargs)
+
+
+def feature_size(encoder: nn.Module) -> int:
+    """D, the width of the pooled features; timm's `num_features` can be the width before the head's own layers."""
+    return encoder.head_hidden_size
+
+
+def encode(encoder: nn.Module, views: Tensor) -> Tensor:
+    """(N, C, S, S) -> (N, D) pooled features."""
+    return encoder.forward_head(encoder.forward_features(views), pre_logits=True)
+
+
+def encode_and_classify(encoder: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, S, S) -> (N, D) pooled features and (N, num_classes) logits of the encoder's own classifier."""
+    maps = encoder.forward_features(views)
+    return encoder.forward_head(maps, pre_logits=True), encoder.forward_head(maps)

@@ -1,0 +1,340 @@
+"""DT-RAM: a network that looks at an image, looks again where it chooses, and stops when it has seen enough.
+
+One step, through any timm encoder (section 3.2 and 3.3):
+
+    view_t = the context view at step 1, a glimpse at location l_t after that
+    f_t    = encoder(view_t)
+    h_t    = ReLU(W_x f_t + W_h h_{t-1} [+ W_l l_t])
+    heads of h_t: class logits, mean of the next location, stop logit, baseline (the reward to expect)
+
+`rollout` takes all T steps and keeps every tensor, for training. `predict` takes only the steps that each
+image needs. RAM, the model with a fixed number of steps, is the same network with `dynamic=False`.
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from . import early_exit, policy
+from .checks import check_choice, check_images, check_integer, check_number
+from .early_exit import Prediction
+from .encoder import create_encoder, encode, encode_and_classify, feature_size
+from .glimpse import CONTEXTS, CROP_MODES, context_view, glimpses
+
+AGGREGATES = ("last", "residual")
+STOPPERS = ("linear", "confidence")
+
+
+@dataclass
+class Rollout:
+    """All T steps of N rollouts; column t - 1 belongs to step t.
+
+    logits (N, T, C): the answer after each step.
+    locations (N, T, 2): where each step looked, (y, x) in [-1, 1]; NaN for the context view.
+    location_log_probs (N, T): of that location under its policy; 0 where none was drawn.
+    stop_logits (N, T): sigmoid is the probability to stop after that step.
+    steps (N,) int64: the step at which the rollout stopped, in 1..T.
+    baselines (N, T + 1): the reward expected before the first look and after each.
+    """
+
+    logits: Tensor
+    locations: Tensor
+    location_log_probs: Tensor
+    stop_logits: Tensor
+    steps: Tensor
+    baselines: Tensor
+
+
+class DTRAM(nn.Module):
+    """Dynamic Time Recurrent Attention Model around a timm encoder (Li et al. 2017).
+
+    Args:
+        backbone: name of the timm model that encodes every view.
+        num_classes: C; 0 leaves the classifier out.
+        in_chans: colour channels of the images.
+        num_steps: T, the most looks at one image, the first included.
+        image_size: side of the images in pixels that the model is meant for; others work if the views fit.
+        context: the first look. "crop" is the central `context_size` pixels at full resolution (the paper's
+            448 of 512), "resize" the whole image brought to `context_size`, "none" a glimpse like the others.
+        context_size: side of the first look as the encoder sees it.
+        glimpse_crop: side of a glimpse in image pixels.
+        glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` unless given.
+        hidden_size: width H of the recurrent state.
+        aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own classifier
+            on the context view a correction from h_t that starts at zero.
+        location_std: fixed standard deviation of the location policy, in units of half the image.
+        location_input: whether the core is told where each glimpse was taken.
+        dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
+        stopper: "linear" decides from h_t alone (the paper); "confidence" is a small network that also reads
+            how sure the classifier is (the authors' decider reads the classifier as well).
+        stop_threshold: at inference an image stops after a step whose stop probability is above this.
+        crop_mode: "exact" copies whole pixels, "bilinear" samples between them.
+        encoder_kwargs: `drop_rate`, `drop_path_rate`, `global_pool` and the like, for the encoder.
+
+    Raises:
+        ValueError: an argument is not what is said here; the message names it.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        num_steps: int = 3,
+        image_size: int = 512,
+        context: str = "crop",
+        context_size: int = 448,
+        glimpse_crop: int = 224,
+        glimpse_size: int | None = None,
+        hidden_size: int = 512,
+        aggregate: str = "residual",
+        location_std: float = 0.15,
+        location_input: bool = False,
+        dynamic: bool = True,
+        stopper: str = "confidence",
+        stop_threshold: float = 0.5,
+        crop_mode: str = "exact",
+        **encoder_kwargs,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.num_steps = num_steps
+        self.image_size = image_size
+        self.context = context
+        self.context_size = context_size
+        self.glimpse_crop = glimpse_crop
+        self.glimpse_size = glimpse_crop if glimpse_size is None else glimpse_size
+        self.hidden_size = hidden_size
+        self.aggregate = aggregate
+        self.location_std = location_std
+        self.location_input = location_input
+        self.dynamic = dynamic
+        self.stopper = stopper
+        self.stop_threshold = stop_threshold
+        self.crop_mode = crop_mode
+        self.encoder_kwargs = encoder_kwargs
+        self.num_features = self.head_hidden_size = hidden_size
+        self._check_arguments()
+
+        views = {self.glimpse_size} if context == "none" else {self.glimpse_size, context_size}
+        own_classes = num_classes if aggregate == "residual" else 0
+        self.encoder = create_encoder(backbone, own_classes, in_chans, views, **encoder_kwargs)
+        self.input_to_hidden = nn.Linear(feature_size(self.encoder), hidden_size)
+        self.hidden_to_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.location_to_hidden = nn.Linear(2, hidden_size, bias=False) if location_input else None
+        self.locator = nn.Linear(hidden_size, 2)
+        self.baseline = nn.Linear(hidden_size, 1)
+        self._reset_heads(num_classes)
+
+    def _reset_heads(self, num_classes: int) -> None:
+        """Fresh classifier and stopper: the two heads that depend on the number of classes."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.hidden_size, num_classes) if num_classes else nn.Identity()
+        if self.aggregate == "residual" and num_classes:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+        if self.stopper == "linear":
+            self.stop_head = nn.Linear(self.hidden_size, 1)
+        else:
+            width = self.hidden_size + (2 if num_classes else 0)
+            self.stop_head = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 1))
+
+    def arguments(self) -> dict:
+        """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""
+        names = [p.name for p in inspect.signature(DTRAM).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        return {name: getattr(self, name) for name in names} | self.encoder_kwargs
+
+    def _check_arguments(self) -> None:
+        check_integer("num_classes", self.num_classes, 0)
+        for name in ("in_chans", "num_steps", "image_size", "glimpse_crop", "glimpse_size", "hidden_size"):
+            check_integer(name, getattr(self, name), 1)
+        check_choice("context", self.context, CONTEXTS)
+        check_choice("aggregate", self.aggregate, AGGREGATES)
+        check_choice("stopper", self.stopper, STOPPERS)
+        check_choice("crop_mode", self.crop_mode, CROP_MODES)
+        check_number("location_std", self.location_std, 0, 2, open_low=True)
+        check_number("stop_threshold", self.stop_threshold, 0, 1)
+        if self.context != "none":
+            check_integer("context_size", self.context_size, 1)
+        elif self.aggregate == "residual":
+            raise ValueError(
+                "aggregate='residual' needs a context view; context='none' takes aggregate='last'."
+            )
+        if self.image_size < self._least_size():
+            raise ValueError(
+                f"image_size={self.image_size} is smaller than the largest view, {self._least_size()} pixels."
+            )
+
+    def _least_size(self) -> int:
+        """The smallest image that every view fits in."""
+        return max(self.glimpse_crop, self.context_size if self.context == "crop" else 0)
+
+    def look(self, images: Tensor, locations: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Encode one view of each image: the context view when `locations` is None, else a glimpse.
+
+        images (N, C, H, W), locations (N, 2) -> features (N, D), and for the context view of a residual
+        model the encoder's own logits (N, C), else None.
+        """
+        if locations is not None:
+            views = glimpses(images, locations, self.glimpse_crop, self.glimpse_size, self.crop_mode)
+            return encode(self.encoder, views), None
+        views = context_view(images, self.context, self.context_size)
+        if self.aggregate == "residual":
+            return encode_and_classify(self.encoder, views)
+        return encode(self.encoder, views), None
+
+    def initial_hidden(self, images: Tensor) -> Tensor | None:
+        """h_0: zeros (N, H) when the first look is a glimpse, or None when it is the context view."""
+        return images.new_zeros(len(images), self.hidden_size) if self.context == "none" else None
+
+    def step(self, features: Tensor, hidden: Tensor | None, locations: Tensor | None) -> Tensor:
+        """The core (Eq. 3): features (N, D), h_{t-1} (N, H), locations (N, 2) -> h_t (N, H).
+
+        `hidden=None` stands for the zero state, `locations=None` for the context view, which has no place.
+        """
+        total = self.input_to_hidden(features)
+        if hidden is not None:
+            total = total + self.hidden_to_hidden(hidden)
+        if self.location_to_hidden is not None and locations is not None:
+            total = total + self.location_to_hidden(locations.to(total.dtype))
+        return total.relu()
+
+    def locate(self, hidden: Tensor) -> Tensor:
+        """Mean of the next location: (N, H) -> (N, 2) float32 in [-1, 1]."""
+        return self.locator(hidden).float().tanh()
+
+    def classify(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
+        """(..., H) -> class logits (..., C), on top of the encoder's own in a residual model."""
+        logits = self.head(hidden)
+        return logits if context_logits is None else context_logits + logits
+
+    def stop_logit(self, hidden: Tensor, logits: Tensor) -> Tensor:
+        """(..., H) and (..., C) -> (...) float32; sigmoid is the probability to stop (f_a of section 3.3).
+
+        Its gradient reaches the core through `hidden` alone: the classifier is read, never bent to it.
+        """
+        if self.stopper == "confidence" and self.num_classes:
+            hidden = torch.cat([hidden, policy.confidence(logits.detach()).to(hidden.dtype)], dim=-1)
+        return self.stop_head(hidden).squeeze(-1).float()
+
+    def rollout(
+        self,
+        images: Tensor,
+        *,
+        sample: bool = False,
+        num_rollouts: int = 1,
+        locations: Tensor | None = None,
+    ) -> Rollout:
+        """Take all `num_steps` steps and keep everything, for training and for measuring.
+
+        Gradients: `logits` reach the heads, the core and the encoder through time; `location_log_probs` and
+        `stop_logits` reach the locator and the stopper, and through h the core and the encoder (Eq. 5);
+        `baselines` reach the baseline head alone. Nothing flows back through a location into the policy.
+
+        Args:
+            images: (B, C, H, W) floats.
+            sample: draw locations and stops from their policies; otherwise look at the mean location and stop
+                where the probability is above `stop_threshold`.
+            num_rollouts: M, Monte-Carlo rollouts per image (Eq. 2); they share the context view.
+            locations: (B * M, T, 2), look there instead of asking the policy; a context step ignores its own.
+
+        Returns:
+            Rollout of N = B * M; the rollouts of one image are neighbours.
+
+        Raises:
+            ValueError: images of the wrong rank, dtype, channels or size, or none at all.
+        """
+        check_images(images, self.in_chans, self._least_size())
+        hidden, context_logits = self.initial_hidden(images), None
+        if hidden is not None:
+            images, hidden = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, hidden))
+        states, places, log_probs = [hidden], [], []
+        for t in range(self.num_steps):
+            place = log_prob = None
+            if hidden is not None:
+                place, log_prob = self._choose_location(hidden, sample, locations, t)
+            features, own_logits = self.look(images, place)
+            if place is None and num_rollouts > 1:
+                images, features = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, features))
+                own_logits = None if own_logits is None else own_logits.repeat_interleave(num_rollouts, dim=0)
+            if t == 0:
+                context_logits = None if own_logits is None else own_logits[:, None]
+            hidden = self.step(features, hidden, place)
+            states.append(hidden)
+            places.append(images.new_full((len(hidden), 2), torch.nan) if place is None else place)
+            log_probs.append(images.new_zeros(len(hidden)) if log_prob is None else log_prob)
+
+        states[0] = torch.zeros_like(hidden) if states[0] is None else states[0].to(hidden.dtype)
+        states = torch.stack(states, dim=1)
+        logits = self.classify(states[:, 1:], context_logits)
+        stop_logits = self.stop_logit(states[:, 1:], logits)
+        return Rollout(
+            logits=logits.float(),
+            locations=torch.stack(places, dim=1),
+            location_log_probs=torch.stack(log_probs, dim=1),
+            stop_logits=stop_logits,
+            steps=self._choose_steps(stop_logits.detach().sigmoid(), sample),
+            baselines=self.baseline(states.detach()).squeeze(-1).float(),
+        )
+
+    def _choose_location(
+        self, hidden: Tensor, sample: bool, locations: Tensor | None, t: int
+    ) -> tuple[Tensor, Tensor | None]:
+        if locations is not None:
+            return locations[:, t], None
+        mean = self.locate(hidden)
+        return policy.sample_locations(mean, self.location_std) if sample else (mean.detach(), None)
+
+    def _choose_steps(self, stop_probs: Tensor, sample: bool) -> Tensor:
+        if not self.dynamic:
+            return torch.full((len(stop_probs),), self.num_steps, device=stop_probs.device)
+        threshold = torch.rand_like(stop_probs) if sample else self.stop_threshold
+        return policy.first_stop(stop_probs > threshold)
+
+    def predict(
+        self, images: Tensor, stop_threshold: float | None = None, max_steps: int | None = None
+    ) -> Prediction:
+        """Look at each image only as often as it needs; deterministic, without gradients.
+
+        Args:
+            images: (B, C, H, W) floats.
+            stop_threshold: stop after a step whose stop probability is above this; by default the model's own.
+            max_steps: the most looks at one image, 1 or more; by default `num_steps`.
+
+        Raises:
+            ValueError: images as in `rollout`; a threshold outside of [0, 1]; max_steps below 1.
+        """
+        stop_threshold = self.stop_threshold if stop_threshold is None else stop_threshold
+        max_steps = self.num_steps if max_steps is None else max_steps
+        check_images(images, self.in_chans, self._least_size())
+        check_number("stop_threshold", stop_threshold, 0, 1)
+        check_integer("max_steps", max_steps, 1)
+        with torch.no_grad():
+            return early_exit.predict(self, images, stop_threshold, max_steps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
+        if self.training:
+            rollout = self.rollout(images, sample=True)
+            return rollout.logits[torch.arange(len(images), device=images.device), rollout.steps - 1]
+        check_images(images, self.in_chans, self._least_size())
+        return early_exit.predict(self, images, self.stop_threshold, self.num_steps).logits
+
+    def get_classifier(self) -> nn.Module:
+        """The head that reads class logits off h (in a residual model, the correction)."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh head of `num_classes` on h, and on the encoder in a residual model."""
+        if self.aggregate == "residual":
+            self.encoder.reset_classifier(num_classes, global_pool)
+        self._reset_heads(num_classes)
+        self.to(self.input_to_hidden.weight.device)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the encoder, where it can."""
+        self.encoder.set_grad_checkpointing(enable)

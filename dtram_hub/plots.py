@@ -1,0 +1,101 @@
+"""Pictures of what a DT-RAM does: how long it looks (Fig. 5), and where (Fig. 7)."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+COLOURS = matplotlib.colormaps["tab10"].colors
+
+
+def plot_steps(
+    path: str | Path, steps: Tensor, correct: Tensor, num_steps: int, difficulty: Tensor | None
+) -> None:
+    """Histogram of steps with accuracy above each bar, and mean steps against difficulty where there is one.
+
+    Args:
+        path: of the PNG file.
+        steps: (N,) int64 in 1..num_steps.
+        correct: (N,) bool.
+        num_steps: T.
+        difficulty: (N,) int64, or None.
+    """
+    steps, correct = steps.numpy(), correct.numpy()
+    figure = Figure(figsize=(9 if difficulty is not None else 4.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2 if difficulty is not None else 1, squeeze=False)[0]
+    numbers = np.arange(1, num_steps + 1)
+    shares = [100 * (steps == t).mean() for t in numbers]
+    bars = axes[0].bar(numbers, shares, color=[COLOURS[(t - 1) % 10] for t in numbers])
+    labels = [
+        f"{100 * correct[steps == t].mean():.0f} % right" if (steps == t).any() else "" for t in numbers
+    ]
+    axes[0].bar_label(bars, labels, fontsize=8, padding=2)
+    axes[0].set(xlabel="steps taken", ylabel="test images (%)", xticks=numbers)
+    axes[0].set_title(f"{steps.mean():.2f} steps on average, {100 * correct.mean():.1f} % right", fontsize=10)
+    axes[0].margins(y=0.12)
+    if difficulty is not None:
+        levels = np.unique(difficulty.numpy())
+        means = [steps[difficulty.numpy() == level].mean() for level in levels]
+        axes[1].plot(levels, means, "o-", color=COLOURS[0])
+        axes[1].set(xlabel="difficulty (clutter fragments)", ylabel="mean steps", xticks=levels)
+        axes[1].set_title("Harder images get more looks", fontsize=10)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_glimpses(
+    path: str | Path,
+    images: Tensor,
+    locations: Tensor,
+    steps: Tensor,
+    captions: list[str],
+    crop: int,
+    per_row: int = 6,
+) -> None:
+    """Images by number of steps, one row each, with every glimpse as a numbered, coloured box.
+
+    Args:
+        path: of the PNG file.
+        images: (N, C, S, S) uint8.
+        locations: (N, T, 2), NaN where a step took no glimpse.
+        steps: (N,) int64 in 1..T.
+        captions: N short texts.
+        crop: side of a glimpse in pixels.
+        per_row: most images in a row.
+    """
+    rows = sorted(set(steps.tolist()))
+    figure = Figure(figsize=(1.7 * per_row, 2.0 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), per_row, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for row, number in enumerate(rows):
+        chosen = (steps == number).nonzero().flatten().tolist()[:per_row]
+        for axis, i in zip(grid[row], chosen, strict=False):
+            _draw(axis, images[i], locations[i], crop)
+            axis.set_title(captions[i], fontsize=8, pad=3)
+        grid[row, 0].text(
+            -0.12, 0.5, f"{number} step{'s' * (number > 1)}", rotation=90, va="center", ha="center",
+            fontsize=9, transform=grid[row, 0].transAxes,
+        )  # fmt: skip
+    figure.savefig(path, dpi=150)
+
+
+def _draw(axis, image: Tensor, locations: Tensor, crop: int) -> None:
+    height, width = image.shape[1:]
+    pixels = image.permute(1, 2, 0).numpy()
+    axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", interpolation="nearest")
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    for t, (y, x) in enumerate(locations.tolist(), start=1):
+        if y != y:  # NaN: no glimpse at this step
+            continue
+        top, left = (y + 1) / 2 * height - crop / 2 - 0.5, (x + 1) / 2 * width - crop / 2 - 0.5
+        colour = COLOURS[(t - 1) % 10]
+        axis.add_patch(Rectangle((left, top), crop, crop, fill=False, edgecolor=colour, linewidth=1.5))
+        axis.text(
+            min(max(left, 0), width - 1), min(max(top, 0), height - 1), str(t), color="white", fontsize=6,
+            va="top", bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8}, clip_on=True,
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""A recipe: everything that one training run depends on, read from YAML and `key=value` overrides.
+
+The dataclasses give every key its type; `training/recipes/digits.yaml` explains each where it stands.
+"""
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from .checks import check_choice, check_integer, check_number, nearest
+from .losses import SUPERVISIONS
+from .model import DTRAM
+
+
+@dataclass
+class DataRecipe:
+    source: str = "digits"
+    root: str | None = None
+    skip_broken: bool = False
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    flip: bool = False
+    options: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class LossRecipe:
+    discount: float = 0.95
+    supervision: str = "taken"
+    policy_weight: float = 1.0
+    baseline_weight: float = 1.0
+    entropy_weight: float = 0.01
+
+
+@dataclass
+class StageRecipe:
+    epochs: int = 30
+    learning_rate: float = 1e-3
+    split: str = "train"
+    freeze_encoder: bool = False
+
+
+@dataclass
+class StagesRecipe:
+    encoder: StageRecipe = field(default_factory=StageRecipe)
+    ram: StageRecipe = field(default_factory=StageRecipe)
+    dtram: StageRecipe = field(default_factory=StageRecipe)
+
+
+@dataclass
+class OptimizerRecipe:
+    name: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    warmup: float = 0.0
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    clip_norm: float | None = 5.0
+
+
+@dataclass
+class Recipe:
+    output: str = "runs/default"
+    seed: int = 0
+    architecture: str = "dtram"
+    model: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    data: DataRecipe = field(default_factory=DataRecipe)
+    batch_size: int = 28
+    accumulation: int = 1
+    num_rollouts: int = 1
+    freeze_batch_norm: bool = True
+    curriculum: bool = True
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    stages: StagesRecipe = field(default_factory=StagesRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    precision: str = "no"
+    threads: int | None = None
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+
+
+def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a YAML recipe, change it by overrides such as `stages.ram.epochs=5`, and check it.
+
+    Raises:
+        ValueError: no such file, broken YAML, an unknown key (the nearest known one is named), a value of
+            the wrong type or out of range.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"recipe {str(path)!r} is not a file.")
+    for override in overrides or []:
+        if "=" not in override:
+            raise ValueError(f"override {override!r} is not of the form key=value.")
+    config = OmegaConf.structured(Recipe)
+    try:
+        config = OmegaConf.merge(config, OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
+        recipe = OmegaConf.to_object(config)
+    except ConfigKeyError as error:
+        key = error.full_key or str(error.key)
+        raise ValueError(f"recipe key {key!r} is unknown.{nearest(key, _known_keys())}") from None
+    except OmegaConfBaseException as error:
+        key, reason = error.full_key or "", str(error).splitlines()[0]
+        raise ValueError(f"recipe key {key!r}: {reason}.") from None
+    except Exception as error:
+        raise ValueError(f"recipe {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from None
+    _check(recipe)
+    _check_model_keys(recipe)
+    return recipe
+
+
+def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
+    """Write a recipe as it was run; `facts` (versions and the like) go into a comment at its head."""
+    head = "".join(f"# {name}: {value}\n" for name, value in facts.items())
+    Path(path).write_text(head + OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def _check_model_keys(recipe: Recipe) -> None:
+    """ValueError when `model` has a key that is neither a DTRAM keyword nor one of timm's for every encoder."""
+    known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
+    for key in recipe.model:
+        if key not in known:
+            raise ValueError(f"recipe key 'model.{key}' is unknown.{nearest(key, known)}")
+
+
+def _known_keys() -> list[str]:
+    def walk(node: dict, prefix: str) -> list[str]:
+        keys = []
+        for key, value in node.items():
+            keys.append(prefix + key)
+            keys += walk(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+        return keys
+
+    return walk(OmegaConf.to_container(OmegaConf.structured(Recipe)), "")
+
+
+def _check(recipe: Recipe) -> None:
+    check_choice("optimizer.name", recipe.optimizer.name, ("sgd", "adamw"))
+    check_choice("optimizer.schedule", recipe.optimizer.schedule, ("cosine", "step", "constant"))
+    check_choice("precision", recipe.precision, ("no", "bf16", "fp16"))
+    check_choice("loss.supervision", recipe.loss.supervision, SUPERVISIONS)
+    check_number("loss.discount", recipe.loss.discount, 0, 1, open_low=True)
+    check_number("optimizer.warmup", recipe.optimizer.warmup, 0, 1)
+    for name in ("validation_fraction", "test_fraction"):
+        check_number(f"data.{name}", getattr(recipe.data, name), 0, 0.9, open_low=True)
+    for name in ("batch_size", "accumulation", "num_rollouts"):
+        check_integer(name, getattr(recipe, name), 1)
+    for kind in ("encoder", "ram", "dtram"):
+        check_integer(f"stages.{kind}.epochs", getattr(recipe.stages, kind).epochs, 0)
+        check_number(f"stages.{kind}.learning_rate", getattr(recipe.stages, kind).learning_rate, 0, 100)

@@ -1,0 +1,72 @@
+"""The names that timm knows our models by, once this package is imported.
+
+`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture.
+"""
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+
+from .model import DTRAM
+
+
+
+def _cfg(backbone: str, image_size: int = 512) -> dict:
+    """The encoder's preprocessing and class count, around an image of our size."""
+    encoder = timm.get_pretrained_cfg(backbone)
+    return {
+        "num_classes": encoder.num_classes,
+        "input_size": (encoder.input_size[0], image_size, image_size),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": encoder.interpolation,
+        "mean": encoder.mean,
+        "std": encoder.std,
+        "first_conv": f"encoder.{encoder.first_conv}",
+        "classifier": ("head", f"encoder.{encoder.classifier}"),
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {f"dtram_{name}": _cfg(name) for name in ("resnet18", "resnet50", "mobilenetv2_100")}
+    | {"dtram": _cfg("resnet50")}
+)
+
+
+def _create(variant: str, pretrained: bool, kwargs: dict) -> DTRAM:
+    model = build_model_with_cfg(DTRAM, variant, pretrained, **kwargs)
+    size, channels = model.image_size, model.in_chans
+    model.pretrained_cfg["input_size"] = (channels, size, size)
+    for key in ("mean", "std"):
+        values = model.pretrained_cfg[key]
+        if len(values) != channels:
+            model.pretrained_cfg[key] = (sum(values) / len(values),) * channels
+    # timm writes these into config.json and hands them back on load; without them, defaults would be guessed.
+    model._model_args = model.arguments()
+    return model
+
+
+@register_model
+def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
+    """A DT-RAM around `backbone`, any timm model; the preprocessing is that model's."""
+    backbone = kwargs.get("backbone", "resnet50")
+    if not kwargs.get("pretrained_cfg") and timm.get_pretrained_cfg(backbone) is not None:
+        kwargs["pretrained_cfg"] = _cfg(backbone, kwargs.get("image_size", 512)) | {"architecture": "dtram"}
+    return _create("dtram", pretrained, kwargs)
+
+
+@register_model
+def dtram_resnet18(pretrained: bool = False, **kwargs) -> DTRAM:
+    """DT-RAM around ResNet-18, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
+    return _create("dtram_resnet18", pretrained, {"backbone": "resnet18"} | kwargs)
+
+
+@register_model
+def dtram_resnet50(pretrained: bool = False, **kwargs) -> DTRAM:
+    """DT-RAM around ResNet-50, as in the paper: 448-pixel context and 224-pixel glimpses of 512-pixel images."""
+    return _create("dtram_resnet50", pretrained, {"backbone": "resnet50"} | kwargs)
+
+
+@register_model
+def dtram_mobilenetv2_100(pretrained: bool = False, **kwargs) -> DTRAM:
+    """DT-RAM around MobileNetV2, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
+    return _create("dtram_mobilenetv2_100", pretrained, {"backbone": "mobilenetv2_100"} | kwargs)

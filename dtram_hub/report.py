@@ -1,0 +1,120 @@
+"""What a finished run leaves behind: the model, metrics.json, two pictures, and a table on the screen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from . import checkpoint
+from .curriculum import Stage, enter_stage
+from .data import Data
+from .evaluation import Answers, predict_split, rollout_logits
+from .metrics import accuracy_at_mean_steps, threshold_curve
+from .model import DTRAM
+from .plots import plot_glimpses, plot_steps
+
+
+def write_report(
+    output: Path,
+    model: DTRAM,
+    data: Data,
+    stages: list[Stage],
+    normalise: Callable[[Tensor], Tensor],
+    accelerator: Accelerator,
+    batch_size: int,
+    facts: dict,
+) -> dict:
+    """Test the weights that each stage kept, once, and write everything into `output`.
+
+    Args:
+        output: the run's folder; `stages/NAME.safetensors` are read from it.
+        model: takes each stage's weights in turn, and ends with the last one's.
+        data: `data.splits["test"]` is answered.
+        stages: in order.
+        normalise: uint8 images -> what the model takes.
+        accelerator: of the run; the images are shared among its processes.
+        batch_size: images per prediction.
+        facts: what else belongs into metrics.json.
+
+    Returns:
+        What metrics.json holds.
+    """
+    test = data.splits["test"]
+    rows, curves = [], {}
+    for stage in stages:
+        enter_stage(model, stage)
+        checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
+        answers = predict_split(model, test, normalise, accelerator, batch_size)
+        rows.append({"model": _title(stage), "stage": stage.name} | answers.scores())
+        if stage.num_steps == stages[-1].num_steps and stage.num_steps > 1:
+            logits = rollout_logits(model, test, normalise, accelerator, batch_size)
+            curves[stage.name] = threshold_curve(logits, test.labels)
+    if stages[-1].dynamic:
+        rows[-1:] = [*_threshold_rows(curves, rows[-1]["mean_steps"]), rows[-1]]
+    results = {"results": rows, "threshold_curves": curves, "test_images": len(test)} | facts
+    if test.difficulty is not None and stages[-1].dynamic:
+        results["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
+    if accelerator.is_main_process:
+        checkpoint.save(model, output, data.class_names)
+        (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+        _draw(output, model, data, answers)
+        print_table(results, output)
+    accelerator.wait_for_everyone()
+    return results
+
+
+def print_table(results: dict, output: Path) -> None:
+    """The comparison of all models of a run."""
+    table = Table(title=f"{results['test_images']} test images, each answered once")
+    for heading in ("model", "mean steps", "accuracy"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in results["results"]:
+        table.add_row(row["model"], f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
+    console = Console()
+    console.print(table)
+    if results.get("spearman_steps_difficulty") is not None:
+        console.print(f"Spearman of steps and difficulty: {results['spearman_steps_difficulty']:.2f}")
+    console.print(f"Model, metrics and pictures: {output}", soft_wrap=True)
+
+
+def _title(stage: Stage) -> str:
+    if stage.name == "encoder":
+        return "encoder alone"
+    return f"DT-RAM, at most {stage.num_steps} steps" if stage.dynamic else f"RAM, {stage.num_steps} steps"
+
+
+def _threshold_rows(curves: dict[str, list[dict]], mean_steps: float) -> list[dict]:
+    """The fixed stopping policy at the DT-RAM's mean steps: on the RAM (Table 7), and on the DT-RAM's answers."""
+    rows = []
+    for name, curve in curves.items():
+        title = f"softmax threshold on {'the DT-RAM' if name == 'dtram' else name.replace('ram_', 'RAM ')}"
+        accuracy = accuracy_at_mean_steps(curve, mean_steps)
+        rows.append({"model": title, "stage": name, "mean_steps": mean_steps, "accuracy": accuracy})
+    return rows
+
+
+def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:
+    """Rank correlation; None where every image took the same number of steps."""
+    if len(torch.unique(steps)) == 1:
+        return None
+    return float(spearmanr(steps.numpy(), difficulty.numpy()).statistic)
+
+
+def _draw(output: Path, model: DTRAM, data: Data, answers: Answers) -> None:
+    test, names = data.splits["test"], data.class_names
+    guesses = answers.logits.argmax(-1)
+    captions = [
+        names[guess] if guess == label else f"{names[guess]} (is {names[label]})"
+        for guess, label in zip(guesses.tolist(), test.labels.tolist(), strict=True)
+    ]
+    correct = guesses == test.labels
+    plot_steps(output / "steps.png", answers.steps, correct, model.num_steps, test.difficulty)
+    plot_glimpses(
+        output / "glimpses.png", test.images, answers.locations, answers.steps, captions, model.glimpse_crop
+    )

@@ -1,0 +1,362 @@
+"""Train a DT-RAM through its whole curriculum: encoder -> RAM with 2, 3, .. T steps -> DT-RAM.
+
+    accelerate launch training/train.py [recipe.yaml] [key=value ...] [--resume]
+
+Without a recipe it trains on the embedded cluttered digits, in minutes on a CPU. With `--resume` a run that
+was cut off goes on from its last finished epoch and ends with the weights it would have had anyway.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import timm
+import torch
+from accelerate import Accelerator
+from omegaconf import OmegaConf
+from tqdm.auto import tqdm
+
+import dtram_hub
+from dtram_hub import checkpoint, data, report
+from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
+from dtram_hub.evaluation import predict_split
+from dtram_hub.model import DTRAM
+from dtram_hub.recipe import Recipe, read_recipe, write_recipe
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
+
+
+@dataclass
+class Progress:
+    """How far a run has come; written with every checkpoint."""
+
+    stage: int = 0
+    epochs_done: int = 0
+    best: float = -1.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="recipe.yaml | key=value")
+    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    args = parser.parse_args(argv)
+    recipes = [word for word in args.words if "=" not in word]
+    overrides = [word for word in args.words if "=" in word]
+    try:
+        if len(recipes) > 1:
+            raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
+        recipe = read_recipe(recipes[0] if recipes else DEFAULT_RECIPE, overrides)
+        run = Run(recipe, args.resume)
+    except ValueError as error:
+        sys.exit(f"train.py: {error}")
+    try:
+        run.train()
+    except FloatingPointError as error:
+        sys.exit(f"train.py: {error}")
+    run.finish()
+
+
+class Run:
+    """One training run: a recipe, its data, its model, and how far it has come.
+
+    Everything that can be wrong with the recipe, the data or the output folder is found out here, before
+    the first epoch, and raised as ValueError.
+    """
+
+    def __init__(self, recipe: Recipe, resume: bool):
+        self.recipe = recipe
+        self.output = Path(recipe.output)
+        self.accelerator = Accelerator(
+            mixed_precision=recipe.precision,
+            gradient_accumulation_steps=recipe.accumulation,
+            log_with=recipe.trackers or None,
+            project_dir=self.output,
+        )
+        world = self.accelerator.num_processes
+        if recipe.batch_size % world:
+            raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
+        if self.accelerator.device.type == "cpu":
+            # The launcher asks for one thread unless told otherwise.
+            torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
+        self.claim_output(resume)
+        self.data = data.load(
+            recipe.data.source,
+            seed=recipe.seed,
+            image_size=recipe.model.get("image_size", 512),
+            in_chans=recipe.model.get("in_chans", 3),
+            root=recipe.data.root,
+            skip_broken=recipe.data.skip_broken,
+            validation_fraction=recipe.data.validation_fraction,
+            test_fraction=recipe.data.test_fraction,
+            **recipe.data.options,
+        )
+        if self.data.skipped:
+            self.accelerator.print(f"data: left out {self.data.skipped} broken files")
+        self.model = self.build_model()
+        self.stages = plan_stages(
+            self.model.num_steps,
+            asdict(recipe.stages),
+            curriculum=recipe.curriculum,
+            context=self.model.context != "none",
+        )
+        for stage in self.stages:
+            for name in stage.split.split("+"):
+                if name not in self.data.splits:
+                    known = ", ".join(self.data.splits)
+                    raise ValueError(f"split {name!r} of stage {stage.name!r} is not one of {known}.")
+        self.progress, self.resumed = self.last_checkpoint() if resume else (Progress(), None)
+
+    def claim_output(self, resume: bool) -> None:
+        """Refuse to write over another run, or to continue one with another recipe."""
+        written = self.output / "recipe.yaml"
+        if resume:
+            if not written.is_file():
+                raise ValueError(f"--resume: output={str(self.output)!r} holds no run to go on with.")
+            before, now = OmegaConf.load(written), OmegaConf.structured(self.recipe)
+            changed = [key for key in now if key != "threads" and now[key] != before.get(key)]
+            if changed:
+                raise ValueError(f"--resume: the run in {str(self.output)!r} has another {changed[0]!r}.")
+        elif written.is_file():
+            raise ValueError(
+                f"output={str(self.output)!r} holds a run already; pass --resume to go on with it, "
+                "or output=FOLDER for another."
+            )
+        if self.accelerator.is_main_process and not resume:
+            (self.output / "stages").mkdir(parents=True, exist_ok=True)
+            versions = (
+                f"dtram_hub {dtram_hub.__version__}, timm {timm.__version__}, torch {torch.__version__}"
+            )
+            write_recipe(
+                self.recipe,
+                written,
+                versions=f"{versions}, accelerate {accelerate.__version__}, python {platform.python_version()}",
+                command=" ".join(["accelerate launch", *sys.argv]),
+            )
+        self.accelerator.wait_for_everyone()
+
+    def build_model(self) -> DTRAM:
+        recipe = self.recipe
+        accelerate.utils.set_seed(recipe.seed)
+        classes = len(self.data.class_names)
+        asked = recipe.model.get("num_classes", classes)
+        if asked != classes:
+            raise ValueError(f"model.num_classes={asked}, but data.source has {classes} classes.")
+        arguments = recipe.model | {"num_classes": classes}
+        model = timm.create_model(recipe.architecture, pretrained=recipe.pretrained, **arguments)
+        if not isinstance(model, DTRAM):
+            raise ValueError(
+                f"architecture={recipe.architecture!r} is not a DT-RAM; see timm.list_models('dtram*')."
+            )
+        return model
+
+    # Training
+
+    def train(self) -> None:
+        """Run all stages that are not done yet."""
+        if self.recipe.trackers:
+            self.accelerator.init_trackers("logs")
+        while self.progress.stage < len(self.stages):
+            stage = self.stages[self.progress.stage]
+            self.train_stage(stage)
+            checkpoint.load_weights(self.model, self.stage_file(stage))
+            self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
+        self.accelerator.end_training()
+
+    def train_stage(self, stage: Stage) -> None:
+        """Train one stage from where it stands, keeping the weights that do best on validation."""
+        recipe = self.recipe
+        if self.resumed is not None and self.progress.stage:
+            checkpoint.load_weights(self.model, self.stage_file(self.stages[self.progress.stage - 1]))
+        enter_stage(self.model, stage)
+        self.task = self.make_task(stage)
+        self.optimizer = self.make_optimizer(stage)
+        task, optimizer = self.accelerator.prepare(self.task, self.optimizer)
+        if self.resumed is not None:
+            self.accelerator.load_state(str(self.resumed))
+            self.resumed = None
+        split = data.join([self.data.splits[name] for name in stage.split.split("+")])
+        for epoch in range(self.progress.epochs_done, stage.epochs):
+            start = time.perf_counter()
+            scores = self.train_epoch(stage, epoch, split, task, optimizer)
+            score = self.validate(stage)
+            if score > self.progress.best:
+                self.progress.best = score
+                if self.accelerator.is_main_process:
+                    checkpoint.save_weights(self.model, self.stage_file(stage))
+            self.progress.epochs_done = epoch + 1
+            seconds = self.progress.seconds.get(stage.name, 0.0) + time.perf_counter() - start
+            self.progress.seconds[stage.name] = seconds
+            self.accelerator.log(
+                {f"{stage.name}/{name}": value for name, value in scores.items()}
+                | {f"{stage.name}/validation_return": score},
+                step=epoch,
+            )
+            self.accelerator.print(
+                f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  loss {scores['loss']:.3f}  "
+                f"reward {scores['reward']:.3f}  steps {scores['steps']:.2f}  validation return {score:.4f}  "
+                f"{seconds:.0f} s"
+            )
+            self.save_checkpoint()
+        self.accelerator.free_memory()
+
+    def train_epoch(self, stage: Stage, epoch: int, split: data.Split, task, optimizer) -> dict[str, float]:
+        """One pass over a split. Its order and its draws depend on seed, stage and epoch, on nothing before."""
+        recipe, accelerator = self.recipe, self.accelerator
+        key = [recipe.seed, self.progress.stage, epoch]
+        accelerate.utils.set_seed(derive_seed(*key, accelerator.process_index))
+        batches = list(
+            data.index_batches(
+                len(split),
+                recipe.batch_size,
+                seed=derive_seed(*key),
+                rank=accelerator.process_index,
+                world=accelerator.num_processes,
+            )
+        )
+        task.train()
+        totals = torch.zeros(3, dtype=torch.float64)
+        bar = tqdm(
+            batches,
+            desc=stage.name,
+            leave=False,
+            disable=not accelerator.is_main_process or not sys.stderr.isatty(),
+        )
+        for i, index in enumerate(bar):
+            images, labels = (x[index].to(accelerator.device) for x in (split.images, split.labels))
+            if recipe.data.flip:
+                images = torch.where(
+                    torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(3), images
+                )
+            set_learning_rate(optimizer, stage, recipe.optimizer, (epoch + i / len(batches)))
+            with accelerator.accumulate(task), accelerator.autocast():
+                loss = task(images, labels)
+                if not math.isfinite(loss.total.item()):
+                    raise FloatingPointError(
+                        f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {i + 1} is {loss.total.item()}; "
+                        f"the last good state is in {self.output}. A smaller learning_rate may help."
+                    )
+                accelerator.backward(loss.total)
+                if accelerator.sync_gradients and recipe.optimizer.clip_norm:
+                    accelerator.clip_grad_norm_(task.parameters(), recipe.optimizer.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            totals += torch.stack([loss.total, loss.reward, loss.steps]).detach().cpu().double()
+        totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / len(batches)
+        return dict(zip(("loss", "reward", "steps"), totals.tolist(), strict=True))
+
+    def validate(self, stage: Stage) -> float:
+        """Mean return on validation: for a RAM, its accuracy."""
+        found = predict_split(
+            self.model, self.data.splits["validation"], self.task.normalise, self.accelerator, self.eval_batch
+        )
+        return found.mean_return(self.recipe.loss.discount if stage.dynamic else 1.0)
+
+    def make_task(self, stage: Stage) -> Task:
+        return Task(
+            self.model,
+            self.model.pretrained_cfg["mean"],
+            self.model.pretrained_cfg["std"],
+            freeze_encoder=stage.freeze_encoder,
+            freeze_batch_norm=self.recipe.freeze_batch_norm,
+            num_rollouts=self.recipe.num_rollouts,
+            **asdict(self.recipe.loss),
+        )
+
+    def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
+        settings = self.recipe.optimizer
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if settings.name == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                stage.learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+        return torch.optim.AdamW(parameters, stage.learning_rate, weight_decay=settings.weight_decay)
+
+    @property
+    def eval_batch(self) -> int:
+        return 4 * self.recipe.batch_size
+
+    # State
+
+    def stage_file(self, stage: Stage) -> Path:
+        return self.output / "stages" / f"{stage.name}.safetensors"
+
+    def save_checkpoint(self) -> None:
+        """Write the whole state beside the last one, then put it in its place: always one of them is whole."""
+        folder = self.output / "checkpoints"
+        partial = folder / "partial"
+        self.accelerator.save_state(str(partial))
+        if self.accelerator.is_main_process:
+            (partial / "progress.json").write_text(json.dumps(asdict(self.progress)))
+            older = list(folder.glob("[0-9]*"))
+            name = f"{self.progress.stage:03d}-{self.progress.epochs_done:05d}"
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+            partial.rename(folder / name)
+            for path in older:
+                if path.name != name:
+                    shutil.rmtree(path)
+        self.accelerator.wait_for_everyone()
+
+    def last_checkpoint(self) -> tuple[Progress, Path | None]:
+        """The newest whole checkpoint, or a fresh start where the run died in its first epoch."""
+        found = sorted((self.output / "checkpoints").glob("[0-9]*"))
+        if not found:
+            return Progress(), None
+        try:
+            progress = Progress(**json.loads((found[-1] / "progress.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            raise ValueError(f"--resume: the checkpoint {str(found[-1])!r} is damaged.") from None
+        return progress, found[-1]
+
+    # Results
+
+    def finish(self) -> None:
+        """Test every stage once, save the model, write and draw the results, print the table."""
+        self.task = self.make_task(self.stages[-1]).to(self.accelerator.device)
+        report.write_report(
+            self.output,
+            self.model,
+            self.data,
+            self.stages,
+            self.task.normalise,
+            self.accelerator,
+            self.eval_batch,
+            {"seed": self.recipe.seed, "seconds": self.progress.seconds},
+        )
+
+
+def derive_seed(*parts: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, stage: Stage, settings, epoch: float) -> None:
+    """The schedule, as a function of the (fractional) epoch alone, so that there is no state to restore."""
+    rate, done = stage.learning_rate, epoch / stage.epochs
+    if done < settings.warmup:
+        rate *= done / settings.warmup
+    elif settings.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * (done - settings.warmup) / (1 - settings.warmup)))
+    elif settings.schedule == "step":
+        rate *= settings.step_factor ** (int(epoch) // settings.step_epochs)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+if __name__ == "__main__":
+    main()
