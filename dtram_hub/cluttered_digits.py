@@ -27,6 +27,16 @@ class ClutteredDigits:
     clutter: np.ndarray
 
 
+def scans_of(split: str) -> np.ndarray:
+    """Indices into scikit-learn's digits that belong to a split; splits share none."""
+    start = 0
+    for name, size in SPLIT_SIZES.items():
+        if name == split:
+            break
+        start += size
+    return np.random.default_rng(20170328).permutation(sum(SPLIT_SIZES.values()))[start : start + size]
+
+
 def enlarge(scans: np.ndarray, factor: int) -> np.ndarray:
     """(N, 8, 8) scans in 0..16 -> (N, 8 * factor, 8 * factor) uint8, bilinear."""
     position = (np.arange(scans.shape[1] * factor) + 0.5) / factor - 0.5
@@ -95,16 +105,10 @@ def cluttered_digits(
         start = side // 2
         near = wide.images[:, start : start + window, start : start + window]
         return ClutteredDigits(near.repeat(zoom, axis=1).repeat(zoom, axis=2), wide.labels, wide.clutter)
+    chosen = scans_of(split)
     scans, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(20170328).permutation(len(scans))
-    start = 0
-    for name, size in SPLIT_SIZES.items():
-        if name == split:
-            chosen = order[start : start + size]
-        start += size
     digits = enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement)
     labels = labels[chosen]
-
     rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
     which = rng.integers(len(digits), size=num_images)
     clutter = rng.integers(max_clutter + 1, size=num_images)

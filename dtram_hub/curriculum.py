@@ -70,9 +70,8 @@ def enter_stage(model: DTRAM, stage: Stage) -> None:
         if module is not None:
             module.requires_grad_(False)
     if stage.dynamic:
-        last = model.stop_head if isinstance(model.stop_head, nn.Linear) else model.stop_head[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, -math.log(max(stage.num_steps - 1, 1)))
+        nn.init.zeros_(model.stop_head[-1].weight)
+        nn.init.constant_(model.stop_head[-1].bias, -math.log(max(stage.num_steps - 1, 1)))
 
 
 class Task(nn.Module):
@@ -124,6 +123,8 @@ class Task(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Loss:
         """images (B, C, H, W) uint8, labels (B,) int64 in 0..C-1 -> the loss of their sampled rollouts."""
-        rollout = self.model.rollout(self.normalise(images), sample=True, num_rollouts=self.num_rollouts)
-        labels = labels.repeat_interleave(self.num_rollouts)
+        # With nothing to choose, every rollout of an image would be the same.
+        repeats = self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
+        rollout = self.model.rollout(self.normalise(images), sample=True, num_rollouts=repeats)
+        labels = labels.repeat_interleave(repeats)
         return dtram_loss(rollout, labels, dynamic=self.model.dynamic, **self.loss)

@@ -137,11 +137,15 @@ class DTRAM(nn.Module):
         if self.aggregate == "residual" and num_classes:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
+        width = self.hidden_size
         if self.stopper == "linear":
-            self.stop_head = nn.Linear(self.hidden_size, 1)
+            self.stop_head = nn.Sequential(nn.Linear(width, 1))
         else:
-            width = self.hidden_size + (2 if num_classes else 0)
+            width += 2 if num_classes else 0
             self.stop_head = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 1))
+        # Until it is trained, every image is answered after one look.
+        nn.init.zeros_(self.stop_head[-1].weight)
+        nn.init.ones_(self.stop_head[-1].bias)
 
     def arguments(self) -> dict:
         """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""

@@ -1,0 +1,131 @@
+"""What DT-RAM costs on top of its encoder: wall time over that of the bare timm encoder on the same crops.
+
+    python benchmarks/overhead.py
+
+Prediction with fixed stops (1.9 steps on average, T = 3) and a training step, both against the plain encoder
+run on the very same views in the same sub-batches. Both sides take turns in one run; medians are compared.
+Weights are random: they do not change the time.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+from torch import Tensor
+
+import dtram_hub
+from dtram_hub import DTRAM, Prediction
+from dtram_hub.curriculum import Stage, Task, enter_stage
+from dtram_hub.glimpse import context_view, glimpses
+
+STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
+
+
+def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Prediction:
+    """`model.predict`, the stop head at work, but image i stops after steps[i]."""
+    step = 0
+
+    def stop_logit(hidden: Tensor, logits: Tensor) -> Tensor:
+        nonlocal step
+        step += 1
+        looking = steps[steps >= step]
+        return DTRAM.stop_logit(model, hidden, logits) * 0 + torch.where(looking == step, 10.0, -10.0)
+
+    model.stop_logit = stop_logit
+    return model.predict(images)
+
+
+def views_of(model: DTRAM, images: Tensor, found: Prediction) -> list[Tensor]:
+    """The views that this prediction encoded, one sub-batch per step."""
+    views = [context_view(images, model.context, model.context_size)]
+    for t in range(1, int(found.steps.max())):
+        looking = found.steps > t
+        places = found.locations[looking, t]
+        views.append(glimpses(images[looking], places, model.glimpse_crop, model.glimpse_size))
+    return [view.contiguous() for view in views]
+
+
+def alternate(ours: Callable[[], None], bare: Callable[[], None], repeats: int) -> tuple[float, float]:
+    """Median seconds of both, taken in turns after one warm-up each."""
+    times: dict = {ours: [], bare: []}
+    for turn in range(repeats + 1):
+        for run in (ours, bare) if turn % 2 else (bare, ours):
+            start = time.perf_counter()
+            run()
+            if turn:
+                times[run].append(time.perf_counter() - start)
+    return statistics.median(times[ours]), statistics.median(times[bare])
+
+
+def report(name: str, ours: float, bare: float) -> None:
+    print(f"{name:24} {1e3 * ours:9.1f} ms  bare encoder {1e3 * bare:9.1f} ms  ratio {ours / bare:.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="dtram_resnet50")
+    parser.add_argument("--repeats", type=int, default=15, help="timed runs of a prediction, each side")
+    parser.add_argument("--train-repeats", type=int, default=5, help="timed training steps, each side")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    print(
+        f"{platform.machine()}, {args.threads} threads, python {platform.python_version()}, torch "
+        f"{torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, seed {args.seed}"
+    )
+
+    for batch, pattern in STOPS.items():
+        model = timm.create_model(args.model).eval()
+        torch.nn.init.normal_(model.locator.weight, std=0.02)
+        groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
+        cases = []
+        for steps in groups:
+            images = torch.randn(batch, 3, model.image_size, model.image_size)
+            found = predict_with_stops(model, images, steps)
+            assert torch.equal(found.steps, steps)
+            cases.append((images, steps, views_of(model, images, found)))
+
+        def ours(cases=cases, model=model) -> None:
+            for images, steps, _ in cases:
+                predict_with_stops(model, images, steps)
+
+        @torch.no_grad()
+        def bare(cases=cases, model=model) -> None:
+            for _, _, views in cases:
+                for view in views:
+                    model.encoder(view)
+
+        mean = statistics.mean(pattern)
+        report(f"predict, batch {batch}, {mean:.2f} steps", *alternate(ours, bare, args.repeats))
+
+    for batch in STOPS:
+        model = timm.create_model(args.model, num_classes=200)
+        enter_stage(model, Stage("dtram", model.num_steps, True, 1, 1e-3))
+        task = Task(model, (0.0,) * 3, (1.0,) * 3).train()
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+        images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
+        labels = torch.randint(0, 200, (batch,))
+        views = [context_view(images.float(), "crop", model.context_size).contiguous()]
+        views += [torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)] * (model.num_steps - 1)
+
+        def ours(task=task, optimizer=optimizer, images=images, labels=labels) -> None:
+            task(images, labels).total.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        def bare(task=task, optimizer=optimizer, views=views) -> None:
+            sum(task.model.encoder(view).mean() for view in views).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        report(f"training step, batch {batch}", *alternate(ours, bare, args.train_repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Model directories: bit-equal round trips, and refusals in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from dtram_hub import DTRAM, checkpoint
+
+CHANGED = {
+    "backbone": "glimpse_convnet",
+    "num_classes": 5,
+    "in_chans": 1,
+    "num_steps": 6,
+    "image_size": 40,
+    "context": "resize",
+    "context_size": 12,
+    "glimpse_crop": 10,
+    "glimpse_size": 12,
+    "hidden_size": 24,
+    "aggregate": "last",
+    "location_std": 0.31,
+    "location_input": True,
+    "dynamic": False,
+    "stopper": "linear",
+    "stop_threshold": 0.7,
+    "crop_mode": "bilinear",
+}
+
+
+def test_round_trip_is_bit_equal_and_keeps_every_argument(tmp_path: Path) -> None:
+    model = timm.create_model("dtram", **CHANGED).eval()
+    defaults = DTRAM().arguments()
+    assert all(CHANGED[name] != defaults[name] for name in defaults), "the test must change every argument"
+    checkpoint.save(model, tmp_path, list("abcde"))
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert again.arguments() == model.arguments() == CHANGED
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(again.state_dict()[k], v) for k, v in model.state_dict().items())
+    images = torch.rand(3, 1, 40, 40)
+    assert torch.equal(again(images), model(images))
+    assert again.pretrained_cfg["label_names"] == list("abcde")
+    assert again.pretrained_cfg["input_size"] == (1, 40, 40)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_round_trip_keeps_what_the_curriculum_changed(tmp_path: Path) -> None:
+    model = timm.create_model("dtram_resnet18", num_classes=3, image_size=96, context_size=64, glimpse_crop=32)
+    model.num_steps, model.stop_threshold = 5, 0.25
+    checkpoint.save(model, tmp_path)
+    again = checkpoint.load(tmp_path)
+    assert (again.num_steps, again.stop_threshold, again.glimpse_crop) == (5, 0.25, 32)
+    assert not again.training
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    checkpoint.save(timm.create_model("dtram", **CHANGED), tmp_path)
+    return tmp_path
+
+
+def test_missing_files_are_named(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
+        checkpoint.load(saved)
+
+
+def test_truncated_weights_are_named(saved: Path) -> None:
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged or truncated"):
+        checkpoint.load(saved)
+
+
+def test_weights_of_another_shape_are_refused(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["model_args"]["hidden_size"] = 32
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*size mismatch"):
+        checkpoint.load(saved)
+
+
+def test_truncated_configuration_is_refused(saved: Path) -> None:
+    (saved / "config.json").write_text((saved / "config.json").read_text()[:50])
+    with pytest.raises(ValueError, match=r"cannot be loaded"):
+        checkpoint.load(saved)
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    encoder = timm.create_model("test_efficientnet", num_classes=2)
+    timm.models.save_for_hf(encoder, str(tmp_path), safe_serialization=True)
+    with pytest.raises(ValueError, match=r"holds a EfficientNet, not a DT-RAM"):
+        checkpoint.load(tmp_path)

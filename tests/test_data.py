@@ -1,0 +1,166 @@
+"""Data sources: determinism, honest splits, folders of images, broken files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dtram_hub import data
+from dtram_hub.cluttered_digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
+
+OPTIONS = {"num_train": 60, "num_closeup": 40, "num_validation": 20, "num_test": 30, "zoom": 2, "fragment": 6, "enlargement": 2}  # fmt: skip
+
+
+def test_digits_depend_on_the_seed_alone() -> None:
+    first, again = (cluttered_digits("train", 50, seed=3) for _ in range(2))
+    other = cluttered_digits("train", 50, seed=4)
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.images, other.images)
+
+
+def test_no_scan_is_in_two_splits() -> None:
+    chosen = [set(scans_of(split).tolist()) for split in SPLIT_SIZES]
+    assert sum(len(scans) for scans in chosen) == len(set.union(*chosen)) == 1797
+
+
+def test_a_clean_image_is_one_enlarged_scan_somewhere() -> None:
+    made = cluttered_digits("test", 40, max_clutter=0, canvas=30, enlargement=2)
+    from sklearn.datasets import load_digits
+
+    scans, labels = load_digits(return_X_y=True)
+    members = scans_of("test")
+    known = {enlarge(scans[i].reshape(1, 8, 8), 2)[0].tobytes(): labels[i] for i in members}
+    for image, label in zip(made.images, made.labels, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(image, (16, 16)).reshape(-1, 16, 16)
+        found = [known[w.tobytes()] for w in windows if w.tobytes() in known and w.sum() == image.sum()]
+        assert label in found
+
+
+def test_clutter_counts_are_even_and_brighten_the_canvas() -> None:
+    made = cluttered_digits("train", 3000, max_clutter=4)
+    counts = np.bincount(made.clutter, minlength=5)
+    assert counts.min() > 500
+    brightness = [made.images[made.clutter == k].mean() for k in range(5)]
+    assert all(low < high for low, high in zip(brightness, brightness[1:], strict=False))
+
+
+def test_closeups_are_magnified_windows() -> None:
+    made = cluttered_digits("train", 5, canvas=64, zoom=4)
+    assert made.images.shape == (5, 64, 64)
+    blocks = made.images.reshape(5, 16, 4, 16, 4)
+    assert (blocks == blocks[:, :, :1, :, :1]).all()
+
+
+def test_enlarging_keeps_flat_areas_and_range() -> None:
+    assert (enlarge(np.full((1, 8, 8), 16.0), 3) == 255).all()
+    ramp = enlarge(np.tile(np.arange(8) * 2.0, (1, 8, 1)), 2)[0, 0]
+    assert (np.diff(ramp.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"split": "dev"}, "split='dev'"), ({"canvas": 20}, "canvas=20"), ({"zoom": 5}, "zoom=5 does not divide")],
+)
+def test_bad_digit_options_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cluttered_digits(**({"split": "train", "num_images": 3} | options))
+
+
+def test_digits_source() -> None:
+    found = data.load("digits", seed=0, image_size=32, in_chans=1, **OPTIONS)
+    assert {name: len(split) for name, split in found.splits.items()} == {"train": 60, "validation": 20, "test": 30, "closeup": 40}  # fmt: skip
+    assert found.splits["train"].images.shape == (60, 1, 32, 32)
+    assert found.splits["train"].images.dtype == torch.uint8
+    assert found.class_names == list("0123456789")
+    with pytest.raises(ValueError, match="in_chans=3"):
+        data.load("digits", seed=0, image_size=32, in_chans=3)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_batches_cover_an_epoch_once_over_all_processes(world: int) -> None:
+    shares = [list(data.index_batches(50, 8, seed=5, rank=rank, world=world)) for rank in range(world)]
+    assert {len(share) for share in shares} == {6}
+    indices = torch.cat([batch for share in shares for batch in share])
+    assert len(indices) == 48 == len(indices.unique())
+    alone = list(data.index_batches(50, 8, seed=5))
+    for i, whole in enumerate(alone):
+        assert sorted(torch.cat([share[i] for share in shares]).tolist()) == sorted(whole.tolist())
+    assert torch.equal(torch.cat(list(data.index_batches(50, 8, seed=None))), torch.arange(50))
+
+
+def make_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (20, 30)) -> Path:
+    generator = np.random.default_rng(0)
+    for split, count in splits.items():
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(255, size=(*size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def load_folder(root: Path | str | None, **options) -> data.Data:
+    return data.load("imagefolder", seed=0, image_size=16, in_chans=3, root=None if root is None else str(root), **options)
+
+
+def test_folder_with_and_without_splits(tmp_path: Path) -> None:
+    flat = load_folder(make_folder(tmp_path / "flat", {"": 10}))
+    assert flat.class_names == ["cat", "dog"]
+    assert {name: len(split) for name, split in flat.splits.items()} == {"train": 16, "validation": 2, "test": 2}
+    for split in flat.splits.values():
+        assert torch.bincount(split.labels).tolist() == [len(split) // 2] * 2
+    whole = load_folder(make_folder(tmp_path / "split", {"train": 10, "test": 3}))
+    assert {name: len(split) for name, split in whole.splits.items()} == {"train": 18, "validation": 2, "test": 6}
+    assert flat.splits["train"].images.shape == (16, 3, 16, 16)
+
+
+def test_odd_images_become_right_pixels(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"": 4})
+    red = Image.new("RGB", (40, 40), (255, 0, 0))
+    red.convert("CMYK").save(root / "cat" / "cmyk.jpg")
+    Image.new("L", (1, 1), 128).save(root / "cat" / "pixel.png")
+    found = load_folder(root)
+    pixels = torch.cat([split.images for split in found.splits.values()]).flatten(2).float().mean(2)
+    assert ((pixels - torch.tensor([128.0, 128.0, 128.0])).abs().amax(1) == 0).sum() == 1
+    assert ((pixels - torch.tensor([255.0, 0.0, 0.0])).abs().amax(1) < 8).sum() == 1
+
+
+def test_broken_files_are_listed_or_skipped_and_counted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"": 10})
+    (root / "cat" / "empty.png").write_bytes(b"")
+    whole = (root / "dog" / "0.png").read_bytes()
+    (root / "dog" / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"2 files that are no readable images(.|\n)*empty\.png(.|\n)*dog/0\.png"):
+        load_folder(root)
+    found = load_folder(root, skip_broken=True)
+    assert found.skipped == 2
+    assert sum(len(split) for split in found.splits.values()) == 19
+
+
+@pytest.mark.parametrize("root", [None, "nowhere"])
+def test_missing_folder_is_named(root: str | None) -> None:
+    with pytest.raises(ValueError, match=r"data\.root=(None|'nowhere') is not a folder"):
+        load_folder(root)
+
+
+def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        load_folder(tmp_path / "empty")
+    single = make_folder(tmp_path / "single", {"": 5})
+    for file in (single / "dog").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="at least two classes"):
+        load_folder(single)
+    few = make_folder(tmp_path / "few", {"": 2})
+    with pytest.raises(ValueError, match="class 'cat' has 1 images in train, too few to hold out a validation split"):
+        load_folder(few)
+
+
+def test_unknown_source_is_named() -> None:
+    with pytest.raises(ValueError, match="data.source='mnits' is not one of"):
+        data.load("mnits", seed=0, image_size=16, in_chans=1)

@@ -1,0 +1,83 @@
+"""Glimpses are exact copies of pixels, wherever they fall."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dtram_hub.glimpse import context_view, crop_bilinear, crop_exact, glimpse_corners, glimpses, resize
+
+
+def sliced(images: torch.Tensor, corners: torch.Tensor, crop: int) -> torch.Tensor:
+    """The same crops by plain slicing of a zero-padded image."""
+    pad = crop + 2
+    padded = F.pad(images, (pad,) * 4)
+    return torch.stack(
+        [
+            image[:, top + pad : top + pad + crop, left + pad : left + pad + crop]
+            for image, (top, left) in zip(padded, corners.tolist(), strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("crop", [1, 4, 5, 12])
+@pytest.mark.parametrize("size", [(12, 12), (13, 12), (12, 17), (15, 13)])
+def test_crops_equal_slices_on_a_grid_over_the_borders(size: tuple[int, int], crop: int) -> None:
+    line = torch.linspace(-1, 1, 9)
+    locations = torch.cartesian_prod(line, line)
+    images = torch.rand(len(locations), 3, *size)
+    expected = sliced(images, glimpse_corners(locations, size, crop), crop)
+    assert torch.equal(crop_exact(images, locations, crop), expected)
+
+
+def test_corners_by_hand() -> None:
+    locations = torch.tensor([[0.0, 0.0], [-1.0, 1.0], [1.0, -1.0], [-0.5, 0.25]])
+    # Centres at (l + 1) / 2 * (8, 16): (4, 8), (0, 16), (8, 0), (2, 10); minus half of the crop.
+    assert glimpse_corners(locations, (8, 16), 4).tolist() == [[2, 6], [-2, 14], [6, -2], [0, 8]]
+    # An odd crop has its corner on a half pixel, which rounds up.
+    assert glimpse_corners(torch.zeros(1, 2), (8, 8), 3).tolist() == [[3, 3]]
+
+
+def test_outside_is_zero_even_when_the_border_is_not_a_number() -> None:
+    images = torch.full((1, 1, 4, 4), torch.nan)
+    glimpse = crop_exact(images, torch.tensor([[-1.0, -1.0]]), 4)
+    assert glimpse[0, 0, :2].eq(0).all()
+    assert glimpse[0, 0, 2:, 2:].isnan().all()
+
+
+def test_gradient_of_a_crop_is_one_where_it_looked_and_zero_elsewhere() -> None:
+    images = torch.zeros(1, 2, 6, 6, requires_grad=True)
+    crop_exact(images, torch.tensor([[-1.0, 0.0]]), 4).sum().backward()
+    expected = torch.zeros(6, 6)
+    expected[0:2, 1:5] = 1
+    assert torch.equal(images.grad[0, 0], expected)
+    assert torch.equal(images.grad[0, 1], expected)
+
+
+@pytest.mark.parametrize("crop", [4, 5])
+def test_bilinear_equals_exact_on_whole_pixels(crop: int) -> None:
+    images = torch.rand(7, 3, 10, 14, dtype=torch.float64)
+    corners = torch.tensor([[0, 0], [2, 3], [-2, 9], [8, 12], [-3, -3], [5, 5], [6, 0]])
+    locations = (corners + crop / 2) / torch.tensor([10, 14]) * 2 - 1
+    assert torch.equal(glimpse_corners(locations, (10, 14), crop), corners)
+    torch.testing.assert_close(crop_bilinear(images, locations.double(), crop), crop_exact(images, locations, crop))
+
+
+def test_bilinear_gradient_in_the_location() -> None:
+    images = torch.rand(2, 1, 9, 9, dtype=torch.float64)
+    locations = torch.tensor([[0.13, -0.27], [0.41, 0.09]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda where: crop_bilinear(images, where, 3), locations)
+
+
+def test_glimpses_are_resized_only_when_sizes_differ() -> None:
+    images, locations = torch.rand(2, 3, 16, 16), torch.zeros(2, 2)
+    assert torch.equal(glimpses(images, locations, 8, 8), images[:, :, 4:12, 4:12])
+    assert torch.equal(glimpses(images, locations, 8, 4), resize(images[:, :, 4:12, 4:12], 4))
+    assert resize(images, 16) is images
+
+
+def test_context_views() -> None:
+    images = torch.rand(2, 3, 11, 8)
+    assert torch.equal(context_view(images, "crop", 5), images[:, :, 3:8, 1:6])
+    assert context_view(images, "resize", 4).shape == (2, 3, 4, 4)
+    flat = torch.full((1, 1, 12, 12), 0.25)
+    torch.testing.assert_close(context_view(flat, "resize", 5), torch.full((1, 1, 5, 5), 0.25))

@@ -1,0 +1,226 @@
+"""The mathematics of section 3.4, by hand-computed cases and by enumeration."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dtram_hub import DTRAM
+from dtram_hub.curriculum import Stage, enter_stage
+from dtram_hub.losses import (
+    baseline_loss,
+    classification_loss,
+    delayed_rewards,
+    discounted_returns,
+    dtram_loss,
+    reinforce_loss,
+    step_mask,
+)
+from dtram_hub.model import Rollout
+from dtram_hub.policy import (
+    confidence,
+    first_stop,
+    location_log_probs,
+    sample_locations,
+    stop_entropies,
+    stop_log_probs,
+)
+
+
+def test_returns_by_hand() -> None:
+    rewards = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    expected = torch.tensor(
+        [[0.125, 0.125, 0.125], [0.5, 0.0, 0.0], [0.625, 0.125, 0.125], [0.0, 0.0, 0.0]]
+    )
+    assert torch.equal(discounted_returns(rewards, 0.5), expected)
+
+
+def test_rewards_come_at_the_stop_and_only_for_the_right_class() -> None:
+    logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]]).expand(4, -1, -1)
+    labels, steps = torch.tensor([0, 0, 1, 0]), torch.tensor([1, 2, 2, 3])
+    expected = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert torch.equal(delayed_rewards(logits, labels, steps), expected)
+
+
+def test_step_mask_and_first_stop() -> None:
+    stops = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
+    steps = first_stop(stops)
+    assert steps.tolist() == [2, 1, 3]
+    assert steps.dtype == torch.int64
+    assert step_mask(steps, 3).tolist() == [[True, True, False], [True, False, False], [True, True, True]]
+
+
+def test_stop_log_probs_by_hand() -> None:
+    logits = torch.tensor([0.0, 1.0, -2.0]).expand(3, -1)
+    go, stop = F.logsigmoid(-logits[0]), F.logsigmoid(logits[0])
+    expected = torch.stack(
+        [
+            torch.stack([stop[0], go[0] * 0, go[0] * 0]),
+            torch.stack([go[0], stop[1], go[0] * 0]),
+            torch.stack([go[0], go[1], go[0] * 0]),  # the last step is no choice
+        ]
+    )
+    torch.testing.assert_close(stop_log_probs(logits, torch.tensor([1, 2, 3])), expected)
+
+
+def test_stop_patterns_are_a_distribution() -> None:
+    logits = torch.randn(1, 5).expand(5, -1)
+    probs = stop_log_probs(logits, torch.arange(1, 6)).sum(1).exp()
+    torch.testing.assert_close(probs.sum(), torch.tensor(1.0))
+
+
+def test_location_log_probs_against_torch() -> None:
+    draws, means = torch.randn(6, 2), torch.randn(6, 2)
+    expected = torch.distributions.Normal(means, 0.3).log_prob(draws).sum(-1)
+    torch.testing.assert_close(location_log_probs(draws, means, 0.3), expected)
+
+
+def test_sampled_locations_stay_on_the_image_and_carry_no_gradient() -> None:
+    means = torch.full((1000, 2), 0.9, requires_grad=True)
+    locations, log_probs = sample_locations(means, 0.5)
+    assert not locations.requires_grad
+    assert log_probs.requires_grad
+    assert locations.abs().max() == 1.0
+
+
+def test_confidence_and_entropy_by_hand() -> None:
+    logits = torch.tensor([0.5, 0.25, 0.25]).log()
+    expected = torch.tensor([0.0, 1.5 * torch.tensor(2.0).log()])
+    torch.testing.assert_close(confidence(logits), expected)
+    assert confidence(torch.tensor([1000.0, 0.0])).isfinite().all()
+    p = torch.tensor([0.1, 0.5, 0.9])
+    expected = -(p * p.log() + (1 - p) * (1 - p).log())
+    torch.testing.assert_close(stop_entropies(p.logit()), expected)
+
+
+def test_supervision_modes_by_hand() -> None:
+    logits = torch.randn(2, 3, 4)
+    labels, steps = torch.tensor([1, 3]), torch.tensor([2, 3])
+    losses = torch.stack([F.cross_entropy(logits[:, t], labels, reduction="none") for t in range(3)], dim=1)
+    taken = (losses[0, :2].sum() + losses[1].sum()) / 2
+    torch.testing.assert_close(classification_loss(logits, labels, steps, "taken"), taken)
+    torch.testing.assert_close(classification_loss(logits, labels, steps, "all"), losses.sum(1).mean())
+    last = (losses[0, 1] + losses[1, 2]) / 2
+    torch.testing.assert_close(classification_loss(logits, labels, steps, "last"), last)
+
+
+def test_baseline_loss_by_hand() -> None:
+    baselines, returns = torch.tensor([[0.5, 0.0], [1.0, 9.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    mask = torch.tensor([[True, True], [True, False]])
+    torch.testing.assert_close(baseline_loss(baselines, returns, mask), torch.tensor((0.25 + 1.0 + 0.0) / 3))
+
+
+def fixed_rollout(stop_logits: torch.Tensor, logits: torch.Tensor, steps: torch.Tensor) -> Rollout:
+    """A rollout whose locations are given, so that only the stops are chance."""
+    count, num_steps = stop_logits.shape
+    return Rollout(
+        logits=logits,
+        locations=torch.zeros(count, num_steps, 2),
+        location_log_probs=torch.zeros(count, num_steps),
+        stop_logits=stop_logits,
+        steps=steps,
+        baselines=torch.full((count, num_steps + 1), 0.37),
+    )
+
+
+@pytest.mark.parametrize("num_steps", [2, 4])
+def test_estimator_mean_is_the_exact_gradient_over_all_stop_patterns(num_steps: int) -> None:
+    """Eq. 1 with -R for the first term (Eq. 5): sum over S of grad P(S) (-R_S) + P(S) grad L_S, no sampling."""
+    torch.manual_seed(num_steps)
+    features = torch.randn(num_steps, 6, dtype=torch.float64)
+    weights = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)  # three classes and a stop logit
+    label, discount = torch.tensor([1]), 0.8
+
+    def heads() -> tuple[torch.Tensor, torch.Tensor]:
+        out = features @ weights
+        return out[None, :, :3], out[None, :, 3]
+
+    logits, stop_logits = heads()
+    stop = stop_logits.sigmoid()[0]
+    exact = 0.0
+    for last in range(1, num_steps + 1):
+        prob = torch.prod(1 - stop[: last - 1]) * (stop[last - 1] if last < num_steps else 1)
+        correct = (logits[0, last - 1].argmax() == label[0]).double()
+        loss = sum(F.cross_entropy(logits[:, t], label) for t in range(last))
+        exact = exact - prob * discount**last * correct + prob.detach() * loss
+    (exact_gradient,) = torch.autograd.grad(exact, weights)
+
+    mean_gradient = torch.zeros_like(weights)
+    for last in range(1, num_steps + 1):
+        logits, stop_logits = heads()
+        steps = torch.tensor([last])
+        prob = stop_log_probs(stop_logits, steps).sum().exp().detach()
+        loss = dtram_loss(
+            fixed_rollout(stop_logits, logits, steps), label, dynamic=True, discount=discount, baseline_weight=0.0
+        )
+        (gradient,) = torch.autograd.grad(loss.total, weights)
+        mean_gradient += prob * gradient
+    torch.testing.assert_close(mean_gradient, exact_gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_sampled_estimator_agrees_with_enumeration() -> None:
+    """Monte Carlo (Eq. 2): the mean of 200,000 sampled stop gradients lies within 4 standard errors."""
+    torch.manual_seed(0)
+    logits = torch.tensor([-0.5, 0.3, 0.0], dtype=torch.float64)
+    rewards = torch.tensor([0.2, 0.9, 0.4], dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    p = leaf.sigmoid()
+    (p[0] * rewards[0] + (1 - p[0]) * (p[1] * rewards[1] + (1 - p[1]) * rewards[2])).backward()
+
+    count = 200_000
+    samples = logits.expand(count, -1).clone().requires_grad_()
+    steps = first_stop(torch.rand(count, 3) < logits.sigmoid())
+    advantages = (rewards[steps - 1] - 0.5)[:, None].expand(-1, 3)
+    (reinforce_loss(stop_log_probs(samples, steps), advantages) * count).backward()
+    errors = samples.grad.std(0) / count**0.5
+    assert ((-samples.grad.mean(0) - leaf.grad).abs() <= 4 * errors).all()
+    assert errors[:2].gt(0).all()
+
+
+def test_location_gradient_is_the_score_function() -> None:
+    """-advantage * (draw - mean) / std^2, in closed form."""
+    means = torch.tensor([[0.1, -0.2], [0.5, 0.3]], dtype=torch.float64, requires_grad=True)
+    draws = torch.tensor([[0.3, 0.1], [0.2, 0.4]], dtype=torch.float64)
+    advantages = torch.tensor([[0.7], [-0.4]], dtype=torch.float64)
+    reinforce_loss(location_log_probs(draws, means, 0.25)[:, None], advantages).backward()
+    torch.testing.assert_close(means.grad, -advantages * (draws - means.detach()) / 0.25**2 / 2)
+
+
+def gradients(model: DTRAM, part: str) -> dict[str, float]:
+    """Largest absolute gradient of every parameter for one part of the loss; absent where there is none."""
+    torch.manual_seed(0)
+    rollout = model.rollout(torch.rand(8, 1, 24, 24), sample=True)
+    labels = torch.arange(8) % 3
+    returns = torch.rand(8, model.num_steps)
+    loss = {
+        "classification": lambda: classification_loss(rollout.logits, labels, rollout.steps, "all"),
+        "location": lambda: reinforce_loss(rollout.location_log_probs, returns),
+        "stop": lambda: reinforce_loss(stop_log_probs(rollout.stop_logits, rollout.steps), returns),
+        "baseline": lambda: baseline_loss(rollout.baselines[:, 1:], returns, returns > -1),
+    }[part]()
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return {
+        name: parameter.grad.abs().max().item()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().max() > 0
+    }
+
+
+@pytest.mark.parametrize(("context", "aggregate"), list(itertools.product(["resize", "none"], ["last"])) + [("resize", "residual")])
+def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> None:
+    torch.manual_seed(1)
+    model = DTRAM(
+        "glimpse_convnet", 3, 1, 3, 24, context, 12, 12, hidden_size=16, aggregate=aggregate, location_input=True
+    )
+    enter_stage(model, Stage("dtram", 3, True, 1, 0.1))
+    for module in (model.stop_head[-1], model.head):  # off the zeros that they start from
+        torch.nn.init.normal_(module.weight)
+    heads = ("locator", "stop_head", "head", "baseline", "encoder.head")
+    core = {name for name, _ in model.named_parameters() if not name.startswith(heads)}
+    own = {head: {n for n, _ in model.named_parameters() if n.startswith(head + ".")} for head in heads}
+    assert gradients(model, "classification").keys() == core | own["head"] | own["encoder.head"]
+    assert gradients(model, "location").keys() == core | own["locator"]
+    assert gradients(model, "stop").keys() == core | own["stop_head"]
+    assert gradients(model, "baseline").keys() == own["baseline"]

@@ -1,0 +1,225 @@
+"""What comes out of a DT-RAM: shapes, determinism, early exit, refusals."""
+
+import pytest
+import timm
+import torch
+
+import dtram_hub
+from dtram_hub import DTRAM
+from dtram_hub.curriculum import Stage, Task, enter_stage
+
+
+def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
+    """Prediction without early exit: all steps for all images, then cut off at the first stop."""
+    rollout = model.rollout(images)
+    stops = rollout.stop_logits.sigmoid() > threshold
+    stops[:, -1] = True
+    steps = stops.float().argmax(1) + 1
+    taken = torch.arange(1, model.num_steps + 1) <= steps[:, None]
+    logits = rollout.logits[torch.arange(len(images)), steps - 1]
+    locations = rollout.locations.masked_fill(~taken[:, :, None], torch.nan)
+    return logits, steps, locations, rollout.stop_logits.sigmoid().masked_fill(~taken, torch.nan)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("context", ["crop", "resize", "none"])
+@pytest.mark.parametrize("aggregate", ["last", "residual"])
+def test_compaction_equals_the_masked_rollout(context: str, aggregate: str, threshold: float) -> None:
+    if context == "none" and aggregate == "residual":
+        pytest.skip("no context view, no encoder classifier")
+    model = DTRAM(
+        "test_efficientnet_ln", 5, 3, 4, 40, context, 32, 16, hidden_size=32, aggregate=aggregate, location_input=True
+    ).eval()  # fmt: skip
+    for module in (model.stop_head[-1], model.locator, model.head):
+        torch.nn.init.normal_(module.weight)
+    images = torch.randn(33, 3, 40, 40)
+    found = model.predict(images, stop_threshold=threshold)
+    logits, steps, locations, stop_probs = masked_rollout(model, images, threshold)
+    assert torch.equal(found.steps, steps)
+    assert torch.equal(found.logits.argmax(1), logits.argmax(1))
+    torch.testing.assert_close(found.logits, logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.locations, locations, equal_nan=True, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.stop_probs, stop_probs, equal_nan=True, rtol=1e-4, atol=1e-4)
+    assert found.steps.dtype == torch.int64
+    if threshold == 0.5:
+        assert len(steps.unique()) > 1
+        assert torch.equal(model(images), found.logits)
+
+
+def test_early_exit_encodes_only_the_images_still_looking(small_model: DTRAM) -> None:
+    seen = []
+    small_model.encoder.conv1.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    steps = small_model.predict(torch.rand(64, 1, 32, 32)).steps
+    assert seen == [int((steps >= t).sum()) for t in range(1, int(steps.max()) + 1)]
+    assert sum(seen) == int(steps.sum()) < 64 * 4
+
+
+def test_thresholds_bound_the_steps(small_model: DTRAM) -> None:
+    images = torch.rand(16, 1, 32, 32)
+    assert small_model.predict(images, stop_threshold=0.0).steps.eq(1).all()
+    assert small_model.predict(images, stop_threshold=1.0).steps.eq(4).all()
+    assert small_model.predict(images, stop_threshold=1.0, max_steps=2).steps.eq(2).all()
+    assert small_model.predict(images, stop_threshold=1.0, max_steps=9).locations.shape == (16, 9, 2)
+
+
+def test_ram_always_takes_all_steps(small_model: DTRAM) -> None:
+    small_model.dynamic = False
+    images = torch.rand(6, 1, 32, 32)
+    found = small_model.predict(images)
+    assert found.steps.eq(4).all()
+    assert found.stop_probs.isnan().all()
+    assert small_model.rollout(images, sample=True).steps.eq(4).all()
+
+
+def test_evaluation_is_deterministic_and_batch_order_does_not_matter(small_model: DTRAM) -> None:
+    images = torch.rand(32, 1, 32, 32)
+    assert torch.equal(small_model(images), small_model(images))
+    torch.testing.assert_close(small_model(images.flip(0)).flip(0), small_model(images))
+
+
+def test_rollout_shapes_and_what_they_say(small_model: DTRAM) -> None:
+    rollout = small_model.rollout(torch.rand(3, 1, 32, 32), sample=True, num_rollouts=2)
+    assert rollout.logits.shape == (6, 4, 5)
+    assert rollout.locations.shape == (6, 4, 2)
+    assert rollout.locations[:, 0].isnan().all()
+    assert rollout.locations[:, 1:].abs().max() <= 1
+    assert rollout.location_log_probs[:, 0].eq(0).all()
+    assert rollout.stop_logits.shape == (6, 4)
+    assert rollout.baselines.shape == (6, 5)
+    assert rollout.steps.min() >= 1
+    assert rollout.steps.max() <= 4
+    # Rollouts of one image are neighbours: they share the first answer, not the first glimpse.
+    assert torch.equal(rollout.logits[0, 0], rollout.logits[1, 0])
+    assert not torch.equal(rollout.locations[0, 1], rollout.locations[1, 1])
+
+
+@pytest.mark.parametrize("context", ["resize", "none"])
+def test_several_rollouts_equal_a_repeated_batch(context: str) -> None:
+    model = DTRAM("glimpse_convnet", 5, 1, 3, 32, context, 12, 12, hidden_size=32, aggregate="last").eval()
+    images = torch.rand(4, 1, 32, 32)
+    places = torch.rand(12, 3, 2) * 2 - 1
+    together = model.rollout(images, num_rollouts=3, locations=places)
+    apart = model.rollout(images.repeat_interleave(3, 0), locations=places)
+    torch.testing.assert_close(together.logits, apart.logits)
+    torch.testing.assert_close(together.locations, apart.locations, equal_nan=True)
+
+
+def test_given_locations_are_looked_at(small_model: DTRAM) -> None:
+    places = torch.rand(5, 4, 2) * 2 - 1
+    rollout = small_model.rollout(torch.rand(5, 1, 32, 32), locations=places)
+    assert torch.equal(rollout.locations[:, 1:], places[:, 1:])
+
+
+@pytest.mark.parametrize("name", ["dtram_resnet18", "dtram_resnet50", "dtram_mobilenetv2_100"])
+def test_registered_models_are_the_timm_classifier_until_trained(name: str) -> None:
+    model = timm.create_model(name, image_size=96, context_size=64, glimpse_crop=32, num_classes=7).eval()
+    images = torch.randn(2, 3, 96, 96)
+    found = model.predict(images)
+    torch.testing.assert_close(found.logits, model.encoder(images[:, :, 16:80, 16:80]), rtol=1e-5, atol=1e-5)
+    assert found.steps.eq(1).all()
+    everything = model.predict(images, stop_threshold=1.0)
+    torch.testing.assert_close(everything.logits, found.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_registered_models_have_timms_configuration() -> None:
+    model = timm.create_model("dtram_resnet50", num_classes=3)
+    assert model.pretrained_cfg["input_size"] == (3, 512, 512)
+    assert timm.data.resolve_model_data_config(model)["mean"] == (0.485, 0.456, 0.406)
+    assert (model.context_size, model.glimpse_size, model.num_steps, model.hidden_size) == (448, 224, 3, 512)
+    grey = timm.create_model("dtram", backbone="resnet18", in_chans=1, image_size=64, context="resize", context_size=32, glimpse_crop=32)  # fmt: skip
+    assert grey.pretrained_cfg["input_size"] == (1, 64, 64)
+    assert len(grey.pretrained_cfg["mean"]) == 1
+    assert set(timm.list_models("dtram*")) == {"dtram", "dtram_resnet18", "dtram_resnet50", "dtram_mobilenetv2_100"}
+
+
+@pytest.mark.parametrize("aggregate", ["last", "residual"])
+def test_reset_classifier(aggregate: str) -> None:
+    model = DTRAM("resnet18", 10, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
+    model.reset_classifier(4)
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 4)
+    assert model.get_classifier().out_features == model.num_classes == model.arguments()["num_classes"] == 4
+
+
+def test_training_forward_samples(small_model: DTRAM) -> None:
+    small_model.train()
+    images = torch.rand(16, 1, 32, 32)
+    assert small_model(images).shape == (16, 5)
+    assert not torch.equal(small_model(images), small_model(images))
+
+
+@pytest.mark.parametrize("stage", [Stage("encoder", 1, False, 1, 0.1), Stage("ram_3", 3, False, 1, 0.1), Stage("dtram", 3, True, 1, 0.1)], ids=lambda s: s.name)  # fmt: skip
+def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) -> None:
+    model = DTRAM("glimpse_convnet", 3, 1, 3, 24, "resize", 12, 12, hidden_size=16, aggregate="last", location_input=True)
+    enter_stage(model, stage)
+    task = Task(model, (0.0,), (1.0,), num_rollouts=2).train()
+    task(torch.randint(0, 255, (8, 1, 24, 24), dtype=torch.uint8), torch.arange(8) % 3).total.backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert model.stop_head[-1].weight.requires_grad == stage.dynamic
+    assert model.locator.weight.requires_grad == (stage.num_steps > 1)
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
+    model = DTRAM("resnet18", 3, 3, 2, 64, "resize", 32, 32, hidden_size=16)
+    images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
+    for frozen in (True, False):
+        task = Task(model, (0.5,) * 3, (0.5,) * 3, freeze_batch_norm=frozen).train()
+        before = model.encoder.bn1.running_mean.clone()
+        task(images, torch.zeros(4, dtype=torch.int64))
+        assert torch.equal(model.encoder.bn1.running_mean, before) == frozen
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": "zoom"}, "context='zoom' is not one of 'crop', 'resize', 'none'"),
+        ({"aggregate": "mean"}, "aggregate='mean'"),
+        ({"stopper": "mlp"}, "stopper='mlp'"),
+        ({"crop_mode": "bicubic"}, "crop_mode='bicubic'"),
+        ({"num_steps": 0}, "num_steps=0 is not an integer of at least 1"),
+        ({"glimpse_crop": 7.5}, "glimpse_crop=7.5"),
+        ({"location_std": 0}, r"location_std=0 is not a number in \(0, 2\]"),
+        ({"stop_threshold": 1.5}, r"stop_threshold=1.5 is not a number in \[0, 1\]"),
+        ({"image_size": 10}, "image_size=10 is smaller than the largest view, 12 pixels"),
+        ({"backbone": "resnet81"}, "backbone='resnet81' is not a timm model. Did you mean 'resnet18'?"),
+        ({"context": "none", "aggregate": "residual"}, "aggregate='residual' needs a context view"),
+        ({"context_size": 16}, "takes one input size, not context_size and glimpse_size of 12 and 16"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict, message: str) -> None:
+    good = {"backbone": "glimpse_convnet", "in_chans": 1, "image_size": 32, "context": "resize", "context_size": 12, "glimpse_crop": 12, "aggregate": "last"}  # fmt: skip
+    DTRAM(**good)
+    with pytest.raises(ValueError, match=message):
+        DTRAM(**(good | change))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(2, 3, 32, 32), r"images has shape \(2, 3, 32, 32\); accepted is \(batch, 1, height, width\)"),
+        (torch.rand(1, 32, 32), r"shape \(1, 32, 32\)"),
+        (torch.rand(0, 1, 32, 32), "an empty batch"),
+        (torch.ones(2, 1, 32, 32, dtype=torch.uint8), "dtype torch.uint8; accepted are floats"),
+        (torch.rand(2, 1, 11, 32), "height and width must be at least 12 pixels"),
+    ],
+)
+@pytest.mark.parametrize("call", ["forward", "predict", "rollout"])
+def test_bad_images_are_named(small_model: DTRAM, call: str, images: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(small_model, call)(images)
+
+
+def test_bad_prediction_settings_are_named(small_model: DTRAM) -> None:
+    images = torch.rand(2, 1, 32, 32)
+    with pytest.raises(ValueError, match=r"stop_threshold=-0.1"):
+        small_model.predict(images, stop_threshold=-0.1)
+    with pytest.raises(ValueError, match=r"max_steps=0"):
+        small_model.predict(images, max_steps=0)
+
+
+def test_images_of_another_size_work(small_model: DTRAM) -> None:
+    assert small_model(torch.rand(2, 1, 45, 29)).shape == (2, 5)
+
+
+def test_public_names() -> None:
+    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout"}
