@@ -28,7 +28,9 @@ def measure(model_name: str, num_steps: int, batch: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="dtram_resnet18")
     parser.add_argument("--steps", type=int, nargs="+", default=[3, 30])
     parser.add_argument("--batch", type=int, default=4)
@@ -37,10 +39,15 @@ def main() -> None:
     if args.measure:
         measure(args.model, args.measure, args.batch)
         return
-    print(f"{platform.machine()}, torch {torch.__version__}, dtram_hub {dtram_hub.__version__}, {args.model}, batch {args.batch}")  # fmt: skip
+    print(
+        f"{platform.machine()}, torch {torch.__version__}, dtram_hub {dtram_hub.__version__}, "
+        f"{args.model}, batch {args.batch}"
+    )
     for num_steps in args.steps:
         command = [sys.executable, __file__, "--model", args.model, "--batch", str(args.batch)]
-        out = subprocess.run([*command, "--measure", str(num_steps)], check=True, capture_output=True, text=True)
+        out = subprocess.run(
+            [*command, "--measure", str(num_steps)], check=True, capture_output=True, text=True
+        )
         print(f"T = {num_steps:3}: peak resident memory {int(out.stdout) / 1024:.0f} MiB")
 
 

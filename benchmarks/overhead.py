@@ -62,11 +62,16 @@ def alternate(ours: Callable[[], None], bare: Callable[[], None], repeats: int) 
 
 
 def report(name: str, ours: float, bare: float) -> None:
-    print(f"{name:24} {1e3 * ours:9.1f} ms  bare encoder {1e3 * bare:9.1f} ms  ratio {ours / bare:.3f}", flush=True)
+    print(
+        f"{name:24} {1e3 * ours:9.1f} ms  bare encoder {1e3 * bare:9.1f} ms  ratio {ours / bare:.3f}",
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="dtram_resnet50")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of a prediction, each side")
     parser.add_argument("--train-repeats", type=int, default=5, help="timed training steps, each side")

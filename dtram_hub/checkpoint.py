@@ -14,7 +14,7 @@ from .model import DTRAM
 
 
 def save(model: DTRAM, directory: str | Path, class_names: list[str] | None = None) -> None:
-    """Write weights and configuration; `timm.create_model("local-dir:PATH", pretrained=True)` reads them back.
+    """Write weights and configuration; `timm.create_model("local-dir:PATH", pretrained=True)` reads both.
 
     Every constructor argument is kept, and the class names, if given, as `label_names`.
     """

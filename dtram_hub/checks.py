@@ -27,7 +27,7 @@ def check_number(name: str, value: object, low: float, high: float, *, open_low:
 
 
 def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
-    """ValueError unless `images` is a non-empty float batch (B, in_chans, H, W) of at least `least_size` pixels."""
+    """ValueError unless `images` is a float batch (B >= 1, in_chans, H, W), H and W at least `least_size`."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] != in_chans:
         raise ValueError(f"images has shape {shape}; accepted is (batch, {in_chans}, height, width).")

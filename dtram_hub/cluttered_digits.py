@@ -20,7 +20,7 @@ CLOSEUP_SEED = 1_000_000
 
 @dataclass
 class ClutteredDigits:
-    """One split: images (N, S, S) uint8, labels (N,) int64 in 0..9, clutter (N,) int64 fragments per image."""
+    """One split: images (N, S, S) uint8, labels (N,) int64 in 0..9, clutter (N,) int64 fragments."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -81,7 +81,7 @@ def cluttered_digits(
             fill the canvas, with the clutter thinned out accordingly.
 
     Raises:
-        ValueError: an unknown split, a digit or fragment larger than the canvas, a zoom that does not divide it.
+        ValueError: an unknown split, a digit or fragment too large, a zoom that does not divide the canvas.
     """
     check_choice("split", split, SPLIT_SIZES)
     side = SCAN_SIZE * enlargement

@@ -68,7 +68,7 @@ def load(
         digits: for `cluttered_digits`, and the number of images as `num_train`, `num_validation`, `num_test`.
 
     Raises:
-        ValueError: an unknown source, a folder without images or with broken ones, a class too small to split.
+        ValueError: an unknown source, a folder without images or with broken ones, too small a class.
     """
     check_choice("data.source", source, SOURCES)
     if source == "digits":
@@ -148,8 +148,8 @@ def _load_imagefolder(
 ) -> Data:
     if root is None or not Path(root).is_dir():
         raise ValueError(
-            f"data.root={root!r} is not a folder; data.source='imagefolder' takes a folder with one folder of "
-            "images per class, optionally under train/, validation/ and test/."
+            f"data.root={root!r} is not a folder; data.source='imagefolder' takes a folder with one folder "
+            "of images per class, optionally under train/, validation/ and test/."
         )
     try:
         found = datasets.load_dataset("imagefolder", data_dir=root)
@@ -168,8 +168,8 @@ def _load_imagefolder(
     if broken and not skip_broken:
         listed = "\n  ".join(broken)
         raise ValueError(
-            f"data.root={root!r} holds {len(broken)} files that are no readable images; mend or remove them, or "
-            f"pass data.skip_broken=true:\n  {listed}"
+            f"data.root={root!r} holds {len(broken)} files that are no readable images; mend or remove them, "
+            f"or pass data.skip_broken=true:\n  {listed}"
         )
     for name, fraction in {"test": test_fraction, "validation": validation_fraction}.items():
         if name not in splits:
@@ -178,7 +178,7 @@ def _load_imagefolder(
 
 
 def _decode(files: list[dict], labels: list[int], size: int, in_chans: int) -> tuple[Split, list[str]]:
-    """Read images, bring them to size x size (shorter side fitted, centre kept), and name those that are broken."""
+    """Read images, fit the shorter side to `size` and keep the centre; and the paths that are broken."""
 
     def read(file: dict) -> np.ndarray | None:
         try:
@@ -206,7 +206,8 @@ def _hold_out(
         members = (split.labels == label).nonzero().squeeze(1)
         if len(members) < 2:
             raise ValueError(
-                f"class {class_name!r} has {len(members)} images in train, too few to hold out a {name} split."
+                f"class {class_name!r} has {len(members)} images in train, "
+                f"too few to hold out a {name} split."
             )
         count = max(1, round(fraction * len(members)))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True

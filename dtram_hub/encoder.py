@@ -42,7 +42,7 @@ def create_encoder(
 
 
 def feature_size(encoder: nn.Module) -> int:
-    """D, the width of the pooled features; timm's `num_features` can be the width before the head's own layers."""
+    """D, the width of the pooled features. timm's `num_features` can be another, before the head's layers."""
     return encoder.head_hidden_size
 
 

@@ -58,20 +58,36 @@ def predict_split(
 
 
 @torch.no_grad()
-def rollout_logits(
+def rollout_split(
     model: DTRAM,
     split: Split,
     normalise: Callable[[Tensor], Tensor],
     accelerator: Accelerator,
     batch_size: int,
-) -> Tensor:
-    """(N, T, C) answers after every step, none left out; for policies that are applied afterwards."""
+    random_glimpses: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """All T steps of every image, for policies that are applied afterwards.
+
+    Args:
+        random_glimpses: a seed; if given, glimpses are taken anywhere instead of where the model chooses.
+
+    Returns:
+        logits (N, T, C) after each step, and steps (N,) at which the stop policy stops.
+    """
     model.eval()
+    generator = None if random_glimpses is None else torch.Generator().manual_seed(random_glimpses)
+    anywhere = (
+        None if generator is None else torch.rand(len(split), model.num_steps, 2, generator=generator) * 2 - 1
+    )
     parts = []
     for index in _shares(split, accelerator, batch_size):
+        images = normalise(split.images[index].to(accelerator.device))
+        places = None if anywhere is None else anywhere[index].to(accelerator.device)
         with accelerator.autocast():
-            parts.append([model.rollout(normalise(split.images[index].to(accelerator.device))).logits])
-    return _gather(parts, len(split), accelerator)[0]
+            rollout = model.rollout(images, locations=places)
+        parts.append([rollout.logits, rollout.steps])
+    logits, steps = _gather(parts, len(split), accelerator)
+    return logits, steps
 
 
 def _shares(split: Split, accelerator: Accelerator, batch_size: int) -> list[Tensor]:
@@ -83,7 +99,7 @@ def _shares(split: Split, accelerator: Accelerator, batch_size: int) -> list[Ten
 
 
 def _gather(parts: list[list[Tensor]], count: int, accelerator: Accelerator) -> list[Tensor]:
-    """Concatenate the batches, bring all processes' images back into the order of the split, drop the padding."""
+    """Join the batches of all processes, in the order of the split and without the padding."""
     joined = [torch.cat(column) for column in zip(*parts, strict=True)]
     world = accelerator.num_processes
     gathered = [accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]

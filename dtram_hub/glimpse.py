@@ -67,7 +67,7 @@ def crop_bilinear(images: Tensor, locations: Tensor, crop: int) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, size, size), bilinear with antialiasing; the same tensor when it fits already."""
+    """(N, C, H, W) -> (N, C, size, size), bilinear with antialiasing; the same tensor when it fits."""
     if tuple(images.shape[2:]) == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -87,7 +87,7 @@ def classification_loss(logits: Tensor, labels: Tensor, steps: Tensor, supervisi
 
 
 def reinforce_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
-    """Its gradient is the policy gradient: -sum over actions of advantage x grad log pi, averaged over rollouts.
+    """Its gradient is the policy gradient: -sum over actions of advantage x grad log pi, mean over rollouts.
 
     Args:
         log_probs: (N, A) of the actions taken; 0 where there was none.

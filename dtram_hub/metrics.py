@@ -1,4 +1,4 @@
-"""How well a DT-RAM answers and how long it looks: an `evaluate` metric, and the curves to hold it against."""
+"""How well a DT-RAM answers and how long it looks: an `evaluate` metric, and what to hold it against."""
 
 import datasets
 import evaluate

@@ -62,8 +62,8 @@ class DTRAM(nn.Module):
         glimpse_crop: side of a glimpse in image pixels.
         glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` unless given.
         hidden_size: width H of the recurrent state.
-        aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own classifier
-            on the context view a correction from h_t that starts at zero.
+        aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
+            classifier on the context view a correction from h_t that starts at zero.
         location_std: fixed standard deviation of the location policy, in units of half the image.
         location_input: whether the core is told where each glimpse was taken.
         dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
@@ -306,7 +306,7 @@ class DTRAM(nn.Module):
 
         Args:
             images: (B, C, H, W) floats.
-            stop_threshold: stop after a step whose stop probability is above this; by default the model's own.
+            stop_threshold: stop after a step whose stop probability is above this; else the model's own.
             max_steps: the most looks at one image, 1 or more; by default `num_steps`.
 
         Raises:

@@ -41,7 +41,7 @@ def plot_steps(
         means = [steps[difficulty.numpy() == level].mean() for level in levels]
         axes[1].plot(levels, means, "o-", color=COLOURS[0])
         axes[1].set(xlabel="difficulty (clutter fragments)", ylabel="mean steps", xticks=levels)
-        axes[1].set_title("Harder images get more looks", fontsize=10)
+        axes[1].set_title("How long images of each difficulty are looked at", fontsize=10)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
@@ -78,9 +78,15 @@ def plot_glimpses(
             _draw(axis, images[i], locations[i], crop)
             axis.set_title(captions[i], fontsize=8, pad=3)
         grid[row, 0].text(
-            -0.12, 0.5, f"{number} step{'s' * (number > 1)}", rotation=90, va="center", ha="center",
-            fontsize=9, transform=grid[row, 0].transAxes,
-        )  # fmt: skip
+            -0.12,
+            0.5,
+            f"{number} step{'s' * (number > 1)}",
+            rotation=90,
+            va="center",
+            ha="center",
+            fontsize=9,
+            transform=grid[row, 0].transAxes,
+        )
     figure.savefig(path, dpi=150)
 
 
@@ -96,6 +102,12 @@ def _draw(axis, image: Tensor, locations: Tensor, crop: int) -> None:
         colour = COLOURS[(t - 1) % 10]
         axis.add_patch(Rectangle((left, top), crop, crop, fill=False, edgecolor=colour, linewidth=1.5))
         axis.text(
-            min(max(left, 0), width - 1), min(max(top, 0), height - 1), str(t), color="white", fontsize=6,
-            va="top", bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8}, clip_on=True,
-        )  # fmt: skip
+            min(max(left, 0), width - 1),
+            min(max(top, 0), height - 1),
+            str(t),
+            color="white",
+            fontsize=6,
+            va="top",
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+            clip_on=True,
+        )

@@ -1,4 +1,4 @@
-"""The two policies of section 3.3: where to look next (Gaussian) and when to stop (Bernoulli), Eq. 4 and 6."""
+"""The two policies of section 3.3, Eq. 4 and 6: where to look next (Gaussian), when to stop (Bernoulli)."""
 
 import math
 
@@ -62,7 +62,7 @@ def stop_log_probs(stop_logits: Tensor, steps: Tensor) -> Tensor:
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """How sure a classifier is: (..., C) -> (..., 2), the log-odds of its first choice and its entropy in nats."""
+    """How sure a classifier is: (..., C) -> (..., 2), log-odds of its first choice and entropy in nats."""
     log_probs = logits.float().log_softmax(-1)
     best = log_probs.amax(-1).clamp(max=-1e-6)
     log_odds = best - torch.log(-torch.expm1(best))

@@ -120,7 +120,7 @@ def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
 
 
 def _check_model_keys(recipe: Recipe) -> None:
-    """ValueError when `model` has a key that is neither a DTRAM keyword nor one of timm's for every encoder."""
+    """ValueError when `model` has a key that neither DTRAM nor every timm model takes."""
     known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
     for key in recipe.model:
         if key not in known:

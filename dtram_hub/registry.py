@@ -9,7 +9,6 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from .model import DTRAM
 
 
-
 def _cfg(backbone: str, image_size: int = 512) -> dict:
     """The encoder's preprocessing and class count, around an image of our size."""
     encoder = timm.get_pretrained_cfg(backbone)
@@ -62,7 +61,7 @@ def dtram_resnet18(pretrained: bool = False, **kwargs) -> DTRAM:
 
 @register_model
 def dtram_resnet50(pretrained: bool = False, **kwargs) -> DTRAM:
-    """DT-RAM around ResNet-50, as in the paper: 448-pixel context and 224-pixel glimpses of 512-pixel images."""
+    """DT-RAM around ResNet-50, as in the paper: 448-pixel context, 224-pixel glimpses, 512-pixel images."""
     return _create("dtram_resnet50", pretrained, {"backbone": "resnet50"} | kwargs)
 
 

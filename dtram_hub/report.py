@@ -14,8 +14,8 @@ from torch import Tensor
 from . import checkpoint
 from .curriculum import Stage, enter_stage
 from .data import Data
-from .evaluation import Answers, predict_split, rollout_logits
-from .metrics import accuracy_at_mean_steps, threshold_curve
+from .evaluation import Answers, predict_split, rollout_split
+from .metrics import accuracy_at, accuracy_at_mean_steps, threshold_curve
 from .model import DTRAM
 from .plots import plot_glimpses, plot_steps
 
@@ -52,11 +52,18 @@ def write_report(
         checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
         answers = predict_split(model, test, normalise, accelerator, batch_size)
         rows.append({"model": _title(stage), "stage": stage.name} | answers.scores())
-        if stage.num_steps == stages[-1].num_steps and stage.num_steps > 1:
-            logits = rollout_logits(model, test, normalise, accelerator, batch_size)
+        if stage.num_steps == stages[-1].num_steps > 1:
+            logits, _ = rollout_split(model, test, normalise, accelerator, batch_size)
             curves[stage.name] = threshold_curve(logits, test.labels)
-    if stages[-1].dynamic:
-        rows[-1:] = [*_threshold_rows(curves, rows[-1]["mean_steps"]), rows[-1]]
+    if stages[-1].dynamic and stages[-1].num_steps > 1:
+        mean_steps = rows[-1]["mean_steps"]
+        anywhere = rollout_split(model, test, normalise, accelerator, batch_size, random_glimpses=0)
+        shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
+        rows += _threshold_rows(curves, mean_steps)
+        rows += [
+            _row("DT-RAM, its stops dealt at random", stages[-1], shuffled, logits, test.labels),
+            _row("DT-RAM, glimpses anywhere", stages[-1], anywhere[1], anywhere[0], test.labels),
+        ]
     results = {"results": rows, "threshold_curves": curves, "test_images": len(test)} | facts
     if test.difficulty is not None and stages[-1].dynamic:
         results["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
@@ -89,8 +96,13 @@ def _title(stage: Stage) -> str:
     return f"DT-RAM, at most {stage.num_steps} steps" if stage.dynamic else f"RAM, {stage.num_steps} steps"
 
 
+def _row(title: str, stage: Stage, steps: Tensor, logits: Tensor, labels: Tensor) -> dict:
+    scores = {"mean_steps": steps.double().mean().item(), "accuracy": accuracy_at(logits, labels, steps)}
+    return {"model": title, "stage": stage.name} | scores
+
+
 def _threshold_rows(curves: dict[str, list[dict]], mean_steps: float) -> list[dict]:
-    """The fixed stopping policy at the DT-RAM's mean steps: on the RAM (Table 7), and on the DT-RAM's answers."""
+    """The fixed stopping policy at the DT-RAM's mean steps: on RAM (Table 7) and on its own answers."""
     rows = []
     for name, curve in curves.items():
         title = f"softmax threshold on {'the DT-RAM' if name == 'dtram' else name.replace('ram_', 'RAM ')}"

@@ -47,7 +47,9 @@ def test_round_trip_is_bit_equal_and_keeps_every_argument(tmp_path: Path) -> Non
 
 
 def test_round_trip_keeps_what_the_curriculum_changed(tmp_path: Path) -> None:
-    model = timm.create_model("dtram_resnet18", num_classes=3, image_size=96, context_size=64, glimpse_crop=32)
+    model = timm.create_model(
+        "dtram_resnet18", num_classes=3, image_size=96, context_size=64, glimpse_crop=32
+    )
     model.num_steps, model.stop_threshold = 5, 0.25
     checkpoint.save(model, tmp_path)
     again = checkpoint.load(tmp_path)

@@ -10,7 +10,15 @@ from PIL import Image
 from dtram_hub import data
 from dtram_hub.cluttered_digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
 
-OPTIONS = {"num_train": 60, "num_closeup": 40, "num_validation": 20, "num_test": 30, "zoom": 2, "fragment": 6, "enlargement": 2}  # fmt: skip
+OPTIONS = {
+    "num_train": 60,
+    "num_closeup": 40,
+    "num_validation": 20,
+    "num_test": 30,
+    "zoom": 2,
+    "fragment": 6,
+    "enlargement": 2,
+}
 
 
 def test_digits_depend_on_the_seed_alone() -> None:
@@ -44,7 +52,7 @@ def test_clutter_counts_are_even_and_brighten_the_canvas() -> None:
     counts = np.bincount(made.clutter, minlength=5)
     assert counts.min() > 500
     brightness = [made.images[made.clutter == k].mean() for k in range(5)]
-    assert all(low < high for low, high in zip(brightness, brightness[1:], strict=False))
+    assert brightness == sorted(brightness)
 
 
 def test_closeups_are_magnified_windows() -> None:
@@ -62,7 +70,11 @@ def test_enlarging_keeps_flat_areas_and_range() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"split": "dev"}, "split='dev'"), ({"canvas": 20}, "canvas=20"), ({"zoom": 5}, "zoom=5 does not divide")],
+    [
+        ({"split": "dev"}, "split='dev'"),
+        ({"canvas": 20}, "canvas=20"),
+        ({"zoom": 5}, "zoom=5 does not divide"),
+    ],
 )
 def test_bad_digit_options_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -71,7 +83,12 @@ def test_bad_digit_options_are_named(options: dict, message: str) -> None:
 
 def test_digits_source() -> None:
     found = data.load("digits", seed=0, image_size=32, in_chans=1, **OPTIONS)
-    assert {name: len(split) for name, split in found.splits.items()} == {"train": 60, "validation": 20, "test": 30, "closeup": 40}  # fmt: skip
+    assert {name: len(split) for name, split in found.splits.items()} == {
+        "train": 60,
+        "validation": 20,
+        "test": 30,
+        "closeup": 40,
+    }
     assert found.splits["train"].images.shape == (60, 1, 32, 32)
     assert found.splits["train"].images.dtype == torch.uint8
     assert found.class_names == list("0123456789")
@@ -104,17 +121,27 @@ def make_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (20,
 
 
 def load_folder(root: Path | str | None, **options) -> data.Data:
-    return data.load("imagefolder", seed=0, image_size=16, in_chans=3, root=None if root is None else str(root), **options)
+    return data.load(
+        "imagefolder", seed=0, image_size=16, in_chans=3, root=None if root is None else str(root), **options
+    )
 
 
 def test_folder_with_and_without_splits(tmp_path: Path) -> None:
     flat = load_folder(make_folder(tmp_path / "flat", {"": 10}))
     assert flat.class_names == ["cat", "dog"]
-    assert {name: len(split) for name, split in flat.splits.items()} == {"train": 16, "validation": 2, "test": 2}
+    assert {name: len(split) for name, split in flat.splits.items()} == {
+        "train": 16,
+        "validation": 2,
+        "test": 2,
+    }
     for split in flat.splits.values():
         assert torch.bincount(split.labels).tolist() == [len(split) // 2] * 2
     whole = load_folder(make_folder(tmp_path / "split", {"train": 10, "test": 3}))
-    assert {name: len(split) for name, split in whole.splits.items()} == {"train": 18, "validation": 2, "test": 6}
+    assert {name: len(split) for name, split in whole.splits.items()} == {
+        "train": 18,
+        "validation": 2,
+        "test": 6,
+    }
     assert flat.splits["train"].images.shape == (16, 3, 16, 16)
 
 
@@ -134,7 +161,9 @@ def test_broken_files_are_listed_or_skipped_and_counted(tmp_path: Path) -> None:
     (root / "cat" / "empty.png").write_bytes(b"")
     whole = (root / "dog" / "0.png").read_bytes()
     (root / "dog" / "0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"2 files that are no readable images(.|\n)*empty\.png(.|\n)*dog/0\.png"):
+    with pytest.raises(
+        ValueError, match=r"2 files that are no readable images(.|\n)*empty\.png(.|\n)*dog/0\.png"
+    ):
         load_folder(root)
     found = load_folder(root, skip_broken=True)
     assert found.skipped == 2
@@ -157,10 +186,12 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="at least two classes"):
         load_folder(single)
     few = make_folder(tmp_path / "few", {"": 2})
-    with pytest.raises(ValueError, match="class 'cat' has 1 images in train, too few to hold out a validation split"):
+    with pytest.raises(
+        ValueError, match="class 'cat' has 1 images in train, too few to hold out a validation split"
+    ):
         load_folder(few)
 
 
 def test_unknown_source_is_named() -> None:
-    with pytest.raises(ValueError, match="data.source='mnits' is not one of"):
+    with pytest.raises(ValueError, match=r"data\.source='mnits' is not one of"):
         data.load("mnits", seed=0, image_size=16, in_chans=1)

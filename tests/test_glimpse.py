@@ -57,9 +57,9 @@ def test_gradient_of_a_crop_is_one_where_it_looked_and_zero_elsewhere() -> None:
 def test_bilinear_equals_exact_on_whole_pixels(crop: int) -> None:
     images = torch.rand(7, 3, 10, 14, dtype=torch.float64)
     corners = torch.tensor([[0, 0], [2, 3], [-2, 9], [8, 12], [-3, -3], [5, 5], [6, 0]])
-    locations = (corners + crop / 2) / torch.tensor([10, 14]) * 2 - 1
+    locations = (corners.double() + crop / 2) / torch.tensor([10, 14]) * 2 - 1
     assert torch.equal(glimpse_corners(locations, (10, 14), crop), corners)
-    torch.testing.assert_close(crop_bilinear(images, locations.double(), crop), crop_exact(images, locations, crop))
+    torch.testing.assert_close(crop_bilinear(images, locations, crop), crop_exact(images, locations, crop))
 
 
 def test_bilinear_gradient_in_the_location() -> None:

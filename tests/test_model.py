@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from conftest import make_undecided
 
 import dtram_hub
 from dtram_hub import DTRAM
@@ -28,11 +29,20 @@ def test_compaction_equals_the_masked_rollout(context: str, aggregate: str, thre
     if context == "none" and aggregate == "residual":
         pytest.skip("no context view, no encoder classifier")
     model = DTRAM(
-        "test_efficientnet_ln", 5, 3, 4, 40, context, 32, 16, hidden_size=32, aggregate=aggregate, location_input=True
-    ).eval()  # fmt: skip
-    for module in (model.stop_head[-1], model.locator, model.head):
-        torch.nn.init.normal_(module.weight)
+        "test_efficientnet_ln",
+        5,
+        3,
+        4,
+        40,
+        context,
+        32,
+        16,
+        hidden_size=32,
+        aggregate=aggregate,
+        location_input=True,
+    ).eval()
     images = torch.randn(33, 3, 40, 40)
+    make_undecided(model, images)
     found = model.predict(images, stop_threshold=threshold)
     logits, steps, locations, stop_probs = masked_rollout(model, images, threshold)
     assert torch.equal(found.steps, steps)
@@ -126,10 +136,23 @@ def test_registered_models_have_timms_configuration() -> None:
     assert model.pretrained_cfg["input_size"] == (3, 512, 512)
     assert timm.data.resolve_model_data_config(model)["mean"] == (0.485, 0.456, 0.406)
     assert (model.context_size, model.glimpse_size, model.num_steps, model.hidden_size) == (448, 224, 3, 512)
-    grey = timm.create_model("dtram", backbone="resnet18", in_chans=1, image_size=64, context="resize", context_size=32, glimpse_crop=32)  # fmt: skip
+    grey = timm.create_model(
+        "dtram",
+        backbone="resnet18",
+        in_chans=1,
+        image_size=64,
+        context="resize",
+        context_size=32,
+        glimpse_crop=32,
+    )
     assert grey.pretrained_cfg["input_size"] == (1, 64, 64)
     assert len(grey.pretrained_cfg["mean"]) == 1
-    assert set(timm.list_models("dtram*")) == {"dtram", "dtram_resnet18", "dtram_resnet50", "dtram_mobilenetv2_100"}
+    assert set(timm.list_models("dtram*")) == {
+        "dtram",
+        "dtram_resnet18",
+        "dtram_resnet50",
+        "dtram_mobilenetv2_100",
+    }
 
 
 @pytest.mark.parametrize("aggregate", ["last", "residual"])
@@ -147,9 +170,25 @@ def test_training_forward_samples(small_model: DTRAM) -> None:
     assert not torch.equal(small_model(images), small_model(images))
 
 
-@pytest.mark.parametrize("stage", [Stage("encoder", 1, False, 1, 0.1), Stage("ram_3", 3, False, 1, 0.1), Stage("dtram", 3, True, 1, 0.1)], ids=lambda s: s.name)  # fmt: skip
+@pytest.mark.parametrize(
+    "stage",
+    [Stage("encoder", 1, False, 1, 0.1), Stage("ram_3", 3, False, 1, 0.1), Stage("dtram", 3, True, 1, 0.1)],
+    ids=lambda s: s.name,
+)
 def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) -> None:
-    model = DTRAM("glimpse_convnet", 3, 1, 3, 24, "resize", 12, 12, hidden_size=16, aggregate="last", location_input=True)
+    model = DTRAM(
+        "glimpse_convnet",
+        3,
+        1,
+        3,
+        24,
+        "resize",
+        12,
+        12,
+        hidden_size=16,
+        aggregate="last",
+        location_input=True,
+    )
     enter_stage(model, stage)
     task = Task(model, (0.0,), (1.0,), num_rollouts=2).train()
     task(torch.randint(0, 255, (8, 1, 24, 24), dtype=torch.uint8), torch.arange(8) % 3).total.backward()
@@ -187,7 +226,15 @@ def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:
-    good = {"backbone": "glimpse_convnet", "in_chans": 1, "image_size": 32, "context": "resize", "context_size": 12, "glimpse_crop": 12, "aggregate": "last"}  # fmt: skip
+    good = {
+        "backbone": "glimpse_convnet",
+        "in_chans": 1,
+        "image_size": 32,
+        "context": "resize",
+        "context_size": 12,
+        "glimpse_crop": 12,
+        "aggregate": "last",
+    }
     DTRAM(**good)
     with pytest.raises(ValueError, match=message):
         DTRAM(**(good | change))
@@ -196,7 +243,10 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(2, 3, 32, 32), r"images has shape \(2, 3, 32, 32\); accepted is \(batch, 1, height, width\)"),
+        (
+            torch.rand(2, 3, 32, 32),
+            r"images has shape \(2, 3, 32, 32\); accepted is \(batch, 1, height, width\)",
+        ),
         (torch.rand(1, 32, 32), r"shape \(1, 32, 32\)"),
         (torch.rand(0, 1, 32, 32), "an empty batch"),
         (torch.ones(2, 1, 32, 32, dtype=torch.uint8), "dtype torch.uint8; accepted are floats"),

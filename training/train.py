@@ -90,7 +90,7 @@ class Run:
         if self.accelerator.device.type == "cpu":
             # The launcher asks for one thread unless told otherwise.
             torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
-        self.claim_output(resume)
+        self.check_output(resume)
         self.data = data.load(
             recipe.data.source,
             seed=recipe.seed,
@@ -117,8 +117,10 @@ class Run:
                     known = ", ".join(self.data.splits)
                     raise ValueError(f"split {name!r} of stage {stage.name!r} is not one of {known}.")
         self.progress, self.resumed = self.last_checkpoint() if resume else (Progress(), None)
+        if not resume:
+            self.open_output()
 
-    def claim_output(self, resume: bool) -> None:
+    def check_output(self, resume: bool) -> None:
         """Refuse to write over another run, or to continue one with another recipe."""
         written = self.output / "recipe.yaml"
         if resume:
@@ -133,15 +135,17 @@ class Run:
                 f"output={str(self.output)!r} holds a run already; pass --resume to go on with it, "
                 "or output=FOLDER for another."
             )
-        if self.accelerator.is_main_process and not resume:
+
+    def open_output(self) -> None:
+        """Make the run's folder, with the recipe as it is run."""
+        if self.accelerator.is_main_process:
             (self.output / "stages").mkdir(parents=True, exist_ok=True)
-            versions = (
-                f"dtram_hub {dtram_hub.__version__}, timm {timm.__version__}, torch {torch.__version__}"
-            )
+            packages = (dtram_hub, timm, torch, accelerate)
+            versions = [f"{package.__name__} {package.__version__}" for package in packages]
             write_recipe(
                 self.recipe,
-                written,
-                versions=f"{versions}, accelerate {accelerate.__version__}, python {platform.python_version()}",
+                self.output / "recipe.yaml",
+                versions=", ".join([*versions, f"python {platform.python_version()}"]),
                 command=" ".join(["accelerate launch", *sys.argv]),
             )
         self.accelerator.wait_for_everyone()
@@ -176,7 +180,6 @@ class Run:
 
     def train_stage(self, stage: Stage) -> None:
         """Train one stage from where it stands, keeping the weights that do best on validation."""
-        recipe = self.recipe
         if self.resumed is not None and self.progress.stage:
             checkpoint.load_weights(self.model, self.stage_file(self.stages[self.progress.stage - 1]))
         enter_stage(self.model, stage)
@@ -212,7 +215,7 @@ class Run:
         self.accelerator.free_memory()
 
     def train_epoch(self, stage: Stage, epoch: int, split: data.Split, task, optimizer) -> dict[str, float]:
-        """One pass over a split. Its order and its draws depend on seed, stage and epoch, on nothing before."""
+        """One pass over a split, whose order and draws depend on seed, stage and epoch alone."""
         recipe, accelerator = self.recipe, self.accelerator
         key = [recipe.seed, self.progress.stage, epoch]
         accelerate.utils.set_seed(derive_seed(*key, accelerator.process_index))
@@ -244,7 +247,7 @@ class Run:
                 loss = task(images, labels)
                 if not math.isfinite(loss.total.item()):
                     raise FloatingPointError(
-                        f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {i + 1} is {loss.total.item()}; "
+                        f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {i + 1} is not finite; "
                         f"the last good state is in {self.output}. A smaller learning_rate may help."
                     )
                 accelerator.backward(loss.total)
@@ -296,7 +299,7 @@ class Run:
         return self.output / "stages" / f"{stage.name}.safetensors"
 
     def save_checkpoint(self) -> None:
-        """Write the whole state beside the last one, then put it in its place: always one of them is whole."""
+        """Write the whole state beside the last one, then swap them: one of them is always whole."""
         folder = self.output / "checkpoints"
         partial = folder / "partial"
         self.accelerator.save_state(str(partial))

@@ -1,0 +1,83 @@
+"""Recipes: what is read, what is refused, and the order of the stages."""
+
+from pathlib import Path
+
+import pytest
+
+from dtram_hub.curriculum import plan_stages
+from dtram_hub.recipe import Recipe, read_recipe, write_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "training" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_headed_by_their_command(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.output == f"runs/{path.stem}"
+    assert "accelerate launch training/train.py" in path.read_text().split("\n\n")[0]
+
+
+def test_overrides_and_round_trip(tmp_path: Path) -> None:
+    overrides = ["stages.ram.epochs=7", "model.num_steps=3", "optimizer.clip_norm=null", "trackers=[]"]
+    recipe = read_recipe(RECIPES[0], overrides)
+    assert (recipe.stages.ram.epochs, recipe.model["num_steps"], recipe.optimizer.clip_norm) == (7, 3, None)
+    write_recipe(recipe, tmp_path / "again.yaml", versions="torch 2.0: a, b", seed=3)
+    assert read_recipe(tmp_path / "again.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.ram.epoch=7", "recipe key 'stages.ram.epoch' is unknown. Did you mean 'stages.ram.epochs'?"),
+        ("sed=1", "recipe key 'sed' is unknown. Did you mean 'seed'?"),
+        ("model.num_step=3", "recipe key 'model.num_step' is unknown. Did you mean 'num_steps'?"),
+        ("seed=soon", "recipe key 'seed': "),
+        ("batch_size=0", "batch_size=0 is not an integer of at least 1"),
+        ("loss.discount=1.2", r"loss.discount=1.2 is not a number in \(0, 1\]"),
+        ("loss.supervision=some", "loss.supervision='some' is not one of"),
+        ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),
+        ("precision=int8", "precision='int8'"),
+        ("seed", "override 'seed' is not of the form key=value"),
+    ],
+)
+def test_bad_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_recipe(RECIPES[0], [override])
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe 'nowhere\.yaml' is not a file"):
+        read_recipe("nowhere.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1, 2")
+    with pytest.raises(ValueError, match=r"broken\.yaml' is no valid YAML"):
+        read_recipe(tmp_path / "broken.yaml")
+
+
+def settings(**epochs: int) -> dict[str, dict]:
+    return {
+        kind: {"epochs": epochs.get(kind, 2), "learning_rate": 0.1} for kind in ("encoder", "ram", "dtram")
+    }
+
+
+def plan(*args, **kwargs) -> list[tuple]:
+    return [(s.name, s.num_steps, s.dynamic, s.epochs) for s in plan_stages(*args, **kwargs)]
+
+
+def test_curriculum_grows_step_by_step() -> None:
+    assert plan(4, settings(ram=3)) == [
+        ("encoder", 1, False, 2),
+        ("ram_2", 2, False, 3),
+        ("ram_3", 3, False, 3),
+        ("ram_4", 4, False, 3),
+        ("dtram", 4, True, 2),
+    ]
+
+
+def test_without_curriculum_the_epochs_are_the_same_in_all() -> None:
+    assert plan(4, settings(ram=3), curriculum=False)[1:] == [("ram_4", 4, False, 9), ("dtram", 4, True, 2)]
+
+
+def test_stages_can_be_left_out() -> None:
+    assert [s[0] for s in plan(3, settings(encoder=0, dtram=0))] == ["ram_2", "ram_3"]
+    assert [s[0] for s in plan(2, settings(), context=False)] == ["ram_2", "dtram"]
+    assert Recipe().stages.ram.epochs == 30
