@@ -15,10 +15,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .checks import check_choice
+from .checks import check_choice, nearest
 from .cluttered_digits import cluttered_digits
 
 SOURCES = ("digits", "imagefolder")
+DIGITS_OPTIONS = (
+    *("num_train", "num_closeup", "num_validation", "num_test"),
+    *("zoom", "enlargement", "max_clutter", "fragment"),
+)
 
 
 @dataclass
@@ -52,7 +56,7 @@ def load(
     skip_broken: bool = False,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
-    **digits,
+    **options,
 ) -> Data:
     """Load every split of a data source.
 
@@ -65,16 +69,22 @@ def load(
         root: the folder, for "imagefolder".
         skip_broken: leave unreadable files out instead of refusing the folder.
         validation_fraction, test_fraction: what to hold out of train where the folder has no such split.
-        digits: for `cluttered_digits`, and the number of images as `num_train`, `num_validation`, `num_test`.
+        options: of the digits, see DIGITS_OPTIONS: the number of images, and what `cluttered_digits` takes.
 
     Raises:
         ValueError: an unknown source, a folder without images or with broken ones, too small a class.
     """
     check_choice("data.source", source, SOURCES)
+    known = DIGITS_OPTIONS if source == "digits" else ()
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"data.options.{name} is unknown to data.source={source!r}.{nearest(name, known)}"
+            )
     if source == "digits":
         if in_chans != 1:
             raise ValueError(f"in_chans={in_chans}; data.source='digits' is grey and takes in_chans=1.")
-        return _load_digits(seed, image_size, **digits)
+        return _load_digits(seed, image_size, **options)
     return _load_imagefolder(
         root, seed, image_size, in_chans, skip_broken, validation_fraction, test_fraction
     )

@@ -176,7 +176,6 @@ class Run:
             self.train_stage(stage)
             checkpoint.load_weights(self.model, self.stage_file(stage))
             self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
-        self.accelerator.end_training()
 
     def train_stage(self, stage: Stage) -> None:
         """Train one stage from where it stands, keeping the weights that do best on validation."""
@@ -341,6 +340,7 @@ class Run:
             self.eval_batch,
             {"seed": self.recipe.seed, "seconds": self.progress.seconds},
         )
+        self.accelerator.end_training()
 
 
 def derive_seed(*parts: int) -> int:

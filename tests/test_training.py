@@ -1,0 +1,183 @@
+"""training/train.py as a user runs it: what it leaves behind, resumption, processes, refusals."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dtram_hub import checkpoint
+
+SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
+SMALL = [
+    *("threads=1", "trackers=[]", "batch_size=32"),
+    *("model.num_steps=3", "model.image_size=32", "model.hidden_size=16"),
+    *("data.options.num_train=640", "data.options.num_closeup=64", "data.options.zoom=2"),
+    *("data.options.num_validation=64", "data.options.num_test=64"),
+    *("stages.encoder.epochs=1", "stages.ram.epochs=2", "stages.dtram.epochs=2"),
+]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), *SMALL, *words]
+
+
+def train(*words: str, **environment: str) -> str:
+    done = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refusal(*words: str) -> str:
+    """The last line that a refused run prints."""
+    done = subprocess.run(command(*words), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    return output, train(f"output={output}")
+
+
+def test_what_a_run_leaves_behind(finished: tuple[Path, str]) -> None:
+    output, printed = finished
+    names = {path.name for path in output.iterdir()}
+    assert names >= {
+        "model.safetensors",
+        "config.json",
+        "metrics.json",
+        "recipe.yaml",
+        "steps.png",
+        "glimpses.png",
+    }
+    for title in (
+        "encoder alone",
+        "RAM, 2 steps",
+        "RAM, 3 steps",
+        "softmax threshold on RAM 3",
+        "DT-RAM, at most 3",
+    ):
+        assert title in printed
+    metrics = json.loads((output / "metrics.json").read_text())
+    scores = {row["model"]: row for row in metrics["results"]}["DT-RAM, at most 3 steps"]
+    assert sum(scores["step_histogram"].values()) == metrics["test_images"] == 64
+    model = timm.create_model(f"local-dir:{output}", pretrained=True)
+    assert (model.num_steps, model.dynamic, model.hidden_size) == (3, True, 16)
+    assert model.pretrained_cfg["label_names"] == list("0123456789")
+    kept = load_file(output / "stages" / "dtram.safetensors")
+    assert all(
+        torch.equal(kept[name], tensor) for name, tensor in checkpoint.load(output).state_dict().items()
+    )
+    with Image.open(output / "glimpses.png") as picture:
+        assert np.asarray(picture.convert("RGB")).std() > 0
+    head = (output / "recipe.yaml").read_text().splitlines()[0]
+    assert f"torch {torch.__version__}" in head
+
+
+def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, str], tmp_path: Path) -> None:
+    whole, _ = finished
+    output = tmp_path / "killed"
+    words = [f"output={output}"]
+    for mark in ("001-00001", "003-00001"):  # in the middle of a RAM stage, and of the DT-RAM's
+        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (output / "checkpoints" / mark).exists():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        words = [f"output={output}", "--resume"]
+    assert not (output / "model.safetensors").exists()
+    train(*words)
+    expected, found = load_file(whole / "model.safetensors"), load_file(output / "model.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    results = [json.loads((folder / "metrics.json").read_text())["results"] for folder in (whole, output)]
+    assert results[0] == results[1]
+
+
+def test_two_processes_train_together(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29531"]
+    output = tmp_path / "two"
+    done = subprocess.run(
+        [*launch, *command(f"output={output}")[1:]],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((output / "metrics.json").read_text())
+    scores = metrics["results"]
+    assert all(sum(row["step_histogram"].values()) == 64 for row in scores if "step_histogram" in row)
+    assert done.stdout.count("encoder alone") == 1
+
+
+def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    output, _ = finished
+    assert f"output='{output}' holds a run already; pass --resume" in refusal(f"output={output}")
+    assert "has another 'seed'" in refusal(f"output={output}", "seed=1", "--resume")
+    assert "holds no run to go on with" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
+
+
+def test_damaged_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(finished[0], tmp_path / "damaged")
+    (progress,) = (tmp_path / "damaged" / "checkpoints").glob("*/progress.json")
+    progress.write_text("{")
+    recipe = tmp_path / "damaged" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(finished[0]), str(tmp_path / "damaged")))
+    assert "is damaged" in refusal(f"output={tmp_path / 'damaged'}", "--resume")
+
+
+def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    output = tmp_path / "burst"
+    words = [
+        f"output={output}",
+        "stages.ram.learning_rate=1e30",
+        "optimizer.clip_norm=null",
+        "optimizer.warmup=0",
+    ]
+    assert "the loss of stage 'ram_2', epoch 1, batch" in refusal(*words)
+    assert (output / "checkpoints" / "000-00001" / "model.safetensors").is_file()
+    assert all(
+        tensor.isfinite().all() for tensor in load_file(output / "stages" / "encoder.safetensors").values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["stages.ram.epoch=2"],
+            "recipe key 'stages.ram.epoch' is unknown. Did you mean 'stages.ram.epochs'?",
+        ),
+        (["data.source=imagefolder"], "data.root=None is not a folder"),
+        (["model.num_classes=7"], "model.num_classes=7, but data.source has 10 classes"),
+        (["model.glimpse_crop=99"], "image_size=32 is smaller than the largest view, 99 pixels"),
+        (["stages.ram.split=trian"], "split 'trian' of stage 'ram_2' is not one of train"),
+        (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
+        (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
+        (
+            ["data.options.max_cluter=3"],
+            "data.options.max_cluter is unknown to data.source='digits'. Did you mean 'max_clutter'?",
+        ),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(words: list[str], message: str, tmp_path: Path) -> None:
+    assert message in refusal(f"output={tmp_path / 'run'}", *words)
+    assert not (tmp_path / "run").exists()
