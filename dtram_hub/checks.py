@@ -41,6 +41,15 @@ def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
         raise ValueError(f"images has shape {shape}; height and width must be at least {least_size} pixels.")
 
 
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """ValueError unless all labels are in 0..num_classes - 1; not looked at on an accelerator."""
+    if labels.device.type != "cpu" or len(labels) == 0:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"labels run from {low} to {high}; accepted are 0 to {num_classes - 1}.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for the known name closest to a misspelt one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -4,7 +4,10 @@ The encoder stays the plain timm module, so its parameter names, pretrained weig
 timm's own. These functions are all that the rest of the package knows about it.
 """
 
+from pathlib import Path
+
 import timm
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .checks import nearest
@@ -41,8 +44,37 @@ def create_encoder(
     return timm.create_model(backbone, num_classes=num_classes, in_chans=in_chans, **kwargs)
 
 
+def load_encoder_weights(encoder: nn.Module, backbone: str, in_chans: int, source: str) -> None:
+    """Start an encoder from pretrained weights, through timm's own loader; its classifier may stay fresh.
+
+    Args:
+        encoder: from `create_encoder`.
+        backbone: its timm name.
+        in_chans: colour channels of its views.
+        source: "timm" downloads timm's default weights; else a .safetensors file in timm's layout.
+
+    Raises:
+        ValueError: no such file, another file type, or weights of another model.
+    """
+    overlay = {}
+    if source != "timm":
+        if not source.endswith(".safetensors") or not Path(source).is_file():
+            raise ValueError(
+                f"encoder_weights={source!r} is neither 'timm' nor an existing .safetensors file."
+            )
+        overlay = {"pretrained_cfg_overlay": {"file": source}}
+    try:
+        trained = timm.create_model(
+            backbone, pretrained=True, num_classes=encoder.num_classes, in_chans=in_chans, **overlay
+        )
+        encoder.load_state_dict(trained.state_dict())
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"encoder_weights={source!r} do not fit {backbone!r}: {reason}") from None
+
+
 def feature_size(encoder: nn.Module) -> int:
-    """D, the width of the pooled features. timm's `num_features` can be another, before the head's layers."""
+    """D, the width of the pooled features. timm's `num_features` can be another."""
     return encoder.head_hidden_size
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_labels
 from .policy import stop_entropies, stop_log_probs
 
 SUPERVISIONS = ("taken", "all", "last")
@@ -131,6 +132,7 @@ def dtram_loss(
         policy_weight, baseline_weight: of the REINFORCE terms and of the baseline's error.
         entropy_weight: bonus for undecided stops, which keeps both actions explored.
     """
+    check_labels(labels, rollout.logits.shape[2])
     num_steps = rollout.logits.shape[1]
     taken = step_mask(rollout.steps, num_steps)
     rewards = delayed_rewards(rollout.logits, labels, rollout.steps)

@@ -4,14 +4,16 @@ The dataclasses give every key its type; `training/recipes/digits.yaml` explains
 """
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from . import data
 from .checks import check_choice, check_integer, check_number, nearest
+from .data import Data
 from .losses import SUPERVISIONS
 from .model import DTRAM
 
@@ -69,7 +71,7 @@ class Recipe:
     seed: int = 0
     architecture: str = "dtram"
     model: dict[str, Any] = field(default_factory=dict)
-    pretrained: bool = False
+    encoder_weights: str | None = None
     data: DataRecipe = field(default_factory=DataRecipe)
     batch_size: int = 28
     accumulation: int = 1
@@ -117,6 +119,13 @@ def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
     """Write a recipe as it was run; `facts` (versions and the like) go into a comment at its head."""
     head = "".join(f"# {name}: {value}\n" for name, value in facts.items())
     Path(path).write_text(head + OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def load_data(recipe: Recipe) -> Data:
+    """All splits of the recipe's data source, as large and as coloured as its model wants them."""
+    options = {name: value for name, value in asdict(recipe.data).items() if name not in ("flip", "options")}
+    size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
+    return data.load(seed=recipe.seed, image_size=size, in_chans=channels, **options, **recipe.data.options)
 
 
 def _check_model_keys(recipe: Recipe) -> None:

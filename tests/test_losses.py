@@ -178,6 +178,13 @@ def test_sampled_estimator_agrees_with_enumeration() -> None:
     assert errors[:2].gt(0).all()
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range_are_named(label: int) -> None:
+    rollout = fixed_rollout(torch.zeros(1, 2), torch.zeros(1, 2, 3), torch.tensor([1]))
+    with pytest.raises(ValueError, match=rf"labels run from {label} to {label}; accepted are 0 to 2"):
+        dtram_loss(rollout, torch.tensor([label]), dynamic=True)
+
+
 def test_location_gradient_is_the_score_function() -> None:
     """-advantage * (draw - mean) / std^2, in closed form."""
     means = torch.tensor([[0.1, -0.2], [0.5, 0.3]], dtype=torch.float64, requires_grad=True)

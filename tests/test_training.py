@@ -135,6 +135,35 @@ def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe
     assert "holds no run to go on with" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
 
 
+def run_script(name: str, *words: str) -> str:
+    done = subprocess.run([sys.executable, SCRIPT.with_name(name), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_validate_agrees_with_the_run(finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    lines = [json.loads(line) for line in run_script("validate.py", str(output), "--json").splitlines()]
+    own = next(line for line in lines if line["stop_threshold"] == 0.5)
+    metrics = json.loads((output / "metrics.json").read_text())
+    expected = {row["model"]: row for row in metrics["results"]}["DT-RAM, at most 3 steps"]
+    assert own | expected == expected | {"stop_threshold": 0.5}
+    assert next(line for line in lines if line["stop_threshold"] == 1.0)["mean_steps"] == 3.0
+
+
+def test_compare_gives_mean_and_spread(finished: tuple[Path, str], tmp_path: Path) -> None:
+    runs = []
+    for seed, accuracy in enumerate((0.8, 0.9)):
+        metrics = json.loads((finished[0] / "metrics.json").read_text()) | {"seed": seed}
+        metrics["results"] = [{"model": "DT-RAM", "mean_steps": 2.0, "accuracy": accuracy}]
+        runs.append(tmp_path / str(seed))
+        runs[-1].mkdir()
+        (runs[-1] / "metrics.json").write_text(json.dumps(metrics))
+    assert "| DT-RAM | 2.00 ± 0.00 | 85.00 ± 7.07 | 80.00, 90.00 |" in run_script(
+        "compare.py", *map(str, runs)
+    )
+
+
 def test_damaged_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copytree(finished[0], tmp_path / "damaged")
     (progress,) = (tmp_path / "damaged" / "checkpoints").glob("*/progress.json")

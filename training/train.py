@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import accelerate
 import numpy as np
+import psutil
 import timm
 import torch
 from accelerate import Accelerator
@@ -28,9 +30,10 @@ from tqdm.auto import tqdm
 import dtram_hub
 from dtram_hub import checkpoint, data, report
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
+from dtram_hub.encoder import load_encoder_weights
 from dtram_hub.evaluation import predict_split
 from dtram_hub.model import DTRAM
-from dtram_hub.recipe import Recipe, read_recipe, write_recipe
+from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
 
@@ -85,23 +88,18 @@ class Run:
             project_dir=self.output,
         )
         world = self.accelerator.num_processes
+        if processes_asked_for() > world:
+            self.accelerator.print(
+                f"note: {processes_asked_for()} processes were asked for and {world} runs; on CPU, "
+                "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N training/train.py starts more"
+            )
         if recipe.batch_size % world:
             raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
         if self.accelerator.device.type == "cpu":
             # The launcher asks for one thread unless told otherwise.
             torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
         self.check_output(resume)
-        self.data = data.load(
-            recipe.data.source,
-            seed=recipe.seed,
-            image_size=recipe.model.get("image_size", 512),
-            in_chans=recipe.model.get("in_chans", 3),
-            root=recipe.data.root,
-            skip_broken=recipe.data.skip_broken,
-            validation_fraction=recipe.data.validation_fraction,
-            test_fraction=recipe.data.test_fraction,
-            **recipe.data.options,
-        )
+        self.data = load_data(recipe)
         if self.data.skipped:
             self.accelerator.print(f"data: left out {self.data.skipped} broken files")
         self.model = self.build_model()
@@ -158,11 +156,13 @@ class Run:
         if asked != classes:
             raise ValueError(f"model.num_classes={asked}, but data.source has {classes} classes.")
         arguments = recipe.model | {"num_classes": classes}
-        model = timm.create_model(recipe.architecture, pretrained=recipe.pretrained, **arguments)
+        model = timm.create_model(recipe.architecture, **arguments)
         if not isinstance(model, DTRAM):
             raise ValueError(
                 f"architecture={recipe.architecture!r} is not a DT-RAM; see timm.list_models('dtram*')."
             )
+        if recipe.encoder_weights:
+            load_encoder_weights(model.encoder, model.backbone, model.in_chans, recipe.encoder_weights)
         return model
 
     # Training
@@ -341,6 +341,13 @@ class Run:
             {"seed": self.recipe.seed, "seconds": self.progress.seconds},
         )
         self.accelerator.end_training()
+
+
+def processes_asked_for() -> int:
+    """--num_processes of the launcher above this process; on CPU, accelerate may run fewer in silence."""
+    launcher = psutil.Process().parent()
+    asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(launcher.cmdline()) if launcher else "")
+    return int(asked[1]) if asked else 1
 
 
 def derive_seed(*parts: int) -> int:
