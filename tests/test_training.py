@@ -198,7 +198,8 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
         (["data.source=imagefolder"], "data.root=None is not a folder"),
         (["model.num_classes=7"], "model.num_classes=7, but data.source has 10 classes"),
         (["model.glimpse_crop=99"], "image_size=32 is smaller than the largest view, 99 pixels"),
-        (["stages.ram.split=trian"], "split 'trian' of stage 'ram_2' is not one of train"),
+        (["stages.ram.split=trian"], "split of stage 'ram_2'='trian' is not one of 'train'"),
+        (["accumulation=99"], "accumulation=99 is not a number in [1, 22]"),
         (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
         (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
         (

@@ -7,15 +7,13 @@ was cut off goes on from its last finished epoch and ends with the weights it wo
 """
 
 import argparse
-import json
 import math
 import os
 import platform
 import re
-import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import accelerate
@@ -29,23 +27,15 @@ from tqdm.auto import tqdm
 
 import dtram_hub
 from dtram_hub import checkpoint, data, report
+from dtram_hub.checks import check_choice, check_number
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.encoder import load_encoder_weights
 from dtram_hub.evaluation import predict_split
 from dtram_hub.model import DTRAM
 from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
+from dtram_hub.resume import Progress, last_progress, save_progress
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
-
-
-@dataclass
-class Progress:
-    """How far a run has come; written with every checkpoint."""
-
-    stage: int = 0
-    epochs_done: int = 0
-    best: float = -1.0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -111,10 +101,11 @@ class Run:
         )
         for stage in self.stages:
             for name in stage.split.split("+"):
-                if name not in self.data.splits:
-                    known = ", ".join(self.data.splits)
-                    raise ValueError(f"split {name!r} of stage {stage.name!r} is not one of {known}.")
-        self.progress, self.resumed = self.last_checkpoint() if resume else (Progress(), None)
+                check_choice(f"split of stage {stage.name!r}", name, self.data.splits)
+            batches = sum(len(self.data.splits[name]) for name in stage.split.split("+")) // recipe.batch_size
+            check_number("accumulation", recipe.accumulation, 1, max(1, batches))
+        self.states = self.output / "checkpoints"
+        self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
         if not resume:
             self.open_output()
 
@@ -165,8 +156,6 @@ class Run:
             load_encoder_weights(model.encoder, model.backbone, model.in_chans, recipe.encoder_weights)
         return model
 
-    # Training
-
     def train(self) -> None:
         """Run all stages that are not done yet."""
         if self.recipe.trackers:
@@ -210,7 +199,7 @@ class Run:
                 f"reward {scores['reward']:.3f}  steps {scores['steps']:.2f}  validation return {score:.4f}  "
                 f"{seconds:.0f} s"
             )
-            self.save_checkpoint()
+            save_progress(self.accelerator, self.states, self.progress)
         self.accelerator.free_memory()
 
     def train_epoch(self, stage: Stage, epoch: int, split: data.Split, task, optimizer) -> dict[str, float]:
@@ -227,6 +216,8 @@ class Run:
                 world=accelerator.num_processes,
             )
         )
+        # Gradients must not wait across an epoch's end, where the state is saved.
+        batches = batches[: max(1, len(batches) // recipe.accumulation * recipe.accumulation)]
         task.train()
         totals = torch.zeros(3, dtype=torch.float64)
         bar = tqdm(
@@ -242,7 +233,7 @@ class Run:
                     torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(3), images
                 )
             set_learning_rate(optimizer, stage, recipe.optimizer, (epoch + i / len(batches)))
-            with accelerator.accumulate(task), accelerator.autocast():
+            with accelerator.accumulate(task):
                 loss = task(images, labels)
                 if not math.isfinite(loss.total.item()):
                     raise FloatingPointError(
@@ -292,40 +283,8 @@ class Run:
     def eval_batch(self) -> int:
         return 4 * self.recipe.batch_size
 
-    # State
-
     def stage_file(self, stage: Stage) -> Path:
         return self.output / "stages" / f"{stage.name}.safetensors"
-
-    def save_checkpoint(self) -> None:
-        """Write the whole state beside the last one, then swap them: one of them is always whole."""
-        folder = self.output / "checkpoints"
-        partial = folder / "partial"
-        self.accelerator.save_state(str(partial))
-        if self.accelerator.is_main_process:
-            (partial / "progress.json").write_text(json.dumps(asdict(self.progress)))
-            older = list(folder.glob("[0-9]*"))
-            name = f"{self.progress.stage:03d}-{self.progress.epochs_done:05d}"
-            if (folder / name).exists():
-                shutil.rmtree(folder / name)
-            partial.rename(folder / name)
-            for path in older:
-                if path.name != name:
-                    shutil.rmtree(path)
-        self.accelerator.wait_for_everyone()
-
-    def last_checkpoint(self) -> tuple[Progress, Path | None]:
-        """The newest whole checkpoint, or a fresh start where the run died in its first epoch."""
-        found = sorted((self.output / "checkpoints").glob("[0-9]*"))
-        if not found:
-            return Progress(), None
-        try:
-            progress = Progress(**json.loads((found[-1] / "progress.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            raise ValueError(f"--resume: the checkpoint {str(found[-1])!r} is damaged.") from None
-        return progress, found[-1]
-
-    # Results
 
     def finish(self) -> None:
         """Test every stage once, save the model, write and draw the results, print the table."""
