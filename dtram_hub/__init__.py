@@ -4,8 +4,8 @@ Importing this package registers its models with timm: `timm.create_model("dtram
 """
 
 from . import registry, small_encoder  # noqa: F401  (registers the models)
-from .early_exit import Prediction
+from .early_exit import Prediction, calibrate
 from .model import DTRAM, Rollout
 
 __version__ = "0.1.0"
-__all__ = ["DTRAM", "Prediction", "Rollout"]
+__all__ = ["DTRAM", "Prediction", "Rollout", "calibrate"]

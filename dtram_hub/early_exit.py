@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checks import check_number
+from .policy import threshold_for
+
 
 @dataclass
 class Prediction:
@@ -60,3 +63,30 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
         if len(looking) == 0:
             break
     return Prediction(answers, steps, locations, stop_probs)
+
+
+@torch.no_grad()
+def calibrate(model, images: Tensor, mean_steps: float = 3.0, batch_size: int = 128) -> float:
+    """Set `model.stop_threshold` so that images like these take `mean_steps` looks on average.
+
+    Compute becomes a dial: one trained DT-RAM serves every budget from 1 to T steps.
+
+    Args:
+        model: a DTRAM.
+        images: (N, C, H, W) floats, held out of training.
+        mean_steps: the budget, in 1..T.
+        batch_size: images per rollout.
+
+    Returns:
+        The threshold, which is also kept in the model and in what is saved of it.
+
+    Raises:
+        ValueError: a budget outside of 1..T.
+    """
+    check_number("mean_steps", mean_steps, 1, model.num_steps)
+    training = model.training
+    model.eval()
+    probs = [model.rollout(batch).stop_logits.sigmoid() for batch in images.split(batch_size)]
+    model.train(training)
+    model.stop_threshold = threshold_for(torch.cat(probs), mean_steps)
+    return model.stop_threshold

@@ -72,7 +72,7 @@ def rollout_split(
         random_glimpses: a seed; if given, glimpses are taken anywhere instead of where the model chooses.
 
     Returns:
-        logits (N, T, C) after each step, and steps (N,) at which the stop policy stops.
+        logits (N, T, C) and stop probabilities (N, T) after each step.
     """
     model.eval()
     generator = None if random_glimpses is None else torch.Generator().manual_seed(random_glimpses)
@@ -85,9 +85,9 @@ def rollout_split(
         places = None if anywhere is None else anywhere[index].to(accelerator.device)
         with accelerator.autocast():
             rollout = model.rollout(images, locations=places)
-        parts.append([rollout.logits, rollout.steps])
-    logits, steps = _gather(parts, len(split), accelerator)
-    return logits, steps
+        parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
+    logits, stop_probs = _gather(parts, len(split), accelerator)
+    return logits, stop_probs
 
 
 def _shares(split: Split, accelerator: Accelerator, batch_size: int) -> list[Tensor]:

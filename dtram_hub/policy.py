@@ -43,6 +43,25 @@ def first_stop(stops: Tensor) -> Tensor:
     return torch.where(stops, step, num_steps).amin(dim=1)
 
 
+def threshold_for(stop_probs: Tensor, mean_steps: float) -> float:
+    """The stop threshold that spends `mean_steps` per image: the largest that stays within it.
+
+    Args:
+        stop_probs: (N, T), the probability to stop after every step of N held-out images.
+        mean_steps: the budget, at least 1.
+
+    Returns:
+        A threshold in [0, 1]; 1, never stopping early, where the budget allows all T steps.
+    """
+    levels = [0.0, *stop_probs.flatten().unique().tolist(), 1.0]
+    low, high = 0, len(levels)
+    while high - low > 1:  # mean steps rise with the threshold
+        middle = (low + high) // 2
+        within = first_stop(stop_probs > levels[middle]).double().mean() <= mean_steps
+        low, high = (middle, high) if within else (low, middle)
+    return levels[low]
+
+
 def stop_log_probs(stop_logits: Tensor, steps: Tensor) -> Tensor:
     """Log-probability of each continue or stop action along the way (the a_t of Eq. 6).
 

@@ -78,6 +78,7 @@ class Recipe:
     num_rollouts: int = 1
     freeze_batch_norm: bool = True
     curriculum: bool = True
+    mean_steps: float | None = None
     loss: LossRecipe = field(default_factory=LossRecipe)
     stages: StagesRecipe = field(default_factory=StagesRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
@@ -154,6 +155,8 @@ def _check(recipe: Recipe) -> None:
     check_choice("loss.supervision", recipe.loss.supervision, SUPERVISIONS)
     check_number("loss.discount", recipe.loss.discount, 0, 1, open_low=True)
     check_number("optimizer.warmup", recipe.optimizer.warmup, 0, 1)
+    if recipe.mean_steps is not None:
+        check_number("mean_steps", recipe.mean_steps, 1, recipe.model.get("num_steps", recipe.mean_steps))
     for name in ("validation_fraction", "test_fraction"):
         check_number(f"data.{name}", getattr(recipe.data, name), 0, 0.9, open_low=True)
     for name in ("batch_size", "accumulation", "num_rollouts"):

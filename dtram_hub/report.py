@@ -18,6 +18,7 @@ from .evaluation import Answers, predict_split, rollout_split
 from .metrics import accuracy_at, accuracy_at_mean_steps, threshold_curve
 from .model import DTRAM
 from .plots import plot_glimpses, plot_steps
+from .policy import first_stop, threshold_for
 
 
 def write_report(
@@ -29,6 +30,7 @@ def write_report(
     accelerator: Accelerator,
     batch_size: int,
     facts: dict,
+    mean_steps: float | None = None,
 ) -> dict:
     """Test the weights that each stage kept, once, and write everything into `output`.
 
@@ -41,6 +43,7 @@ def write_report(
         accelerator: of the run; the images are shared among its processes.
         batch_size: images per prediction.
         facts: what else belongs into metrics.json.
+        mean_steps: if given, the DT-RAM's stop threshold is set to spend this many steps on validation.
 
     Returns:
         What metrics.json holds.
@@ -50,19 +53,22 @@ def write_report(
     for stage in stages:
         enter_stage(model, stage)
         checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
+        if stage.dynamic and mean_steps:
+            _, held_out = rollout_split(model, data.splits["validation"], normalise, accelerator, batch_size)
+            model.stop_threshold = threshold_for(held_out, mean_steps)
         answers = predict_split(model, test, normalise, accelerator, batch_size)
         rows.append({"model": _title(stage), "stage": stage.name} | answers.scores())
         if stage.num_steps == stages[-1].num_steps > 1:
             logits, _ = rollout_split(model, test, normalise, accelerator, batch_size)
             curves[stage.name] = threshold_curve(logits, test.labels)
     if stages[-1].dynamic and stages[-1].num_steps > 1:
-        mean_steps = rows[-1]["mean_steps"]
-        anywhere = rollout_split(model, test, normalise, accelerator, batch_size, random_glimpses=0)
+        aimless = rollout_split(model, test, normalise, accelerator, batch_size, random_glimpses=0)
+        dealt = first_stop(aimless[1] > model.stop_threshold)
         shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-        rows += _threshold_rows(curves, mean_steps)
+        rows += _threshold_rows(curves, rows[-1]["mean_steps"])
         rows += [
             _row("DT-RAM, its stops dealt at random", stages[-1], shuffled, logits, test.labels),
-            _row("DT-RAM, glimpses anywhere", stages[-1], anywhere[1], anywhere[0], test.labels),
+            _row("DT-RAM, glimpses anywhere", stages[-1], dealt, aimless[0], test.labels),
         ]
     results = {"results": rows, "threshold_curves": curves, "test_images": len(test)} | facts
     if test.difficulty is not None and stages[-1].dynamic:

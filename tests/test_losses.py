@@ -23,6 +23,7 @@ from dtram_hub.policy import (
     sample_locations,
     stop_entropies,
     stop_log_probs,
+    threshold_for,
 )
 
 
@@ -64,6 +65,20 @@ def test_stop_patterns_are_a_distribution() -> None:
     logits = torch.randn(1, 5).expand(5, -1)
     probs = stop_log_probs(logits, torch.arange(1, 6)).sum(1).exp()
     torch.testing.assert_close(probs.sum(), torch.tensor(1.0))
+
+
+def test_threshold_for_a_budget_by_hand() -> None:
+    probs = torch.tensor([[0.9, 0.5, 0.5], [0.2, 0.8, 0.5], [0.1, 0.3, 0.5], [0.6, 0.1, 0.5]])
+    for budget, steps in [
+        (1.0, [1, 1, 1, 1]),
+        (1.75, [1, 2, 3, 1]),
+        (2.4, [1, 2, 3, 3]),
+        (3.0, [3, 3, 3, 3]),
+    ]:
+        threshold = threshold_for(probs, budget)
+        found = first_stop(probs > threshold)
+        assert found.double().mean() <= budget
+        assert found.tolist() == steps, (budget, threshold)
 
 
 def test_location_log_probs_against_torch() -> None:

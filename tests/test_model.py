@@ -271,5 +271,15 @@ def test_images_of_another_size_work(small_model: DTRAM) -> None:
     assert small_model(torch.rand(2, 1, 45, 29)).shape == (2, 5)
 
 
+def test_calibration_meets_a_budget_and_is_kept(small_model: DTRAM) -> None:
+    images = torch.rand(200, 1, 32, 32)
+    for budget in (1.5, 2.5, 3.5):
+        threshold = dtram_hub.calibrate(small_model, images, budget)
+        assert small_model.arguments()["stop_threshold"] == threshold
+        assert budget - 0.15 <= small_model.predict(images).steps.double().mean() <= budget + 0.01
+    with pytest.raises(ValueError, match=r"mean_steps=5 is not a number in \[1, 4\]"):
+        dtram_hub.calibrate(small_model, images, 5)
+
+
 def test_public_names() -> None:
-    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout"}
+    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout", "calibrate"}

@@ -20,7 +20,7 @@ from dtram_hub import checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 SMALL = [
-    *("threads=1", "trackers=[]", "batch_size=32"),
+    *("threads=1", "trackers=[]", "batch_size=32", "mean_steps=null"),
     *("model.num_steps=3", "model.image_size=32", "model.hidden_size=16"),
     *("data.options.num_train=640", "data.options.num_closeup=64", "data.options.zoom=2"),
     *("data.options.num_validation=64", "data.options.num_test=64"),

@@ -298,6 +298,7 @@ class Run:
             self.accelerator,
             self.eval_batch,
             {"seed": self.recipe.seed, "seconds": self.progress.seconds},
+            self.recipe.mean_steps,
         )
         self.accelerator.end_training()
 
