@@ -9,6 +9,7 @@ from PIL import Image
 
 from dtram_hub import data
 from dtram_hub.cluttered_digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
+from folders import make_folder
 
 OPTIONS = {
     "num_train": 60,
@@ -106,18 +107,6 @@ def test_batches_cover_an_epoch_once_over_all_processes(world: int) -> None:
     for i, whole in enumerate(alone):
         assert sorted(torch.cat([share[i] for share in shares]).tolist()) == sorted(whole.tolist())
     assert torch.equal(torch.cat(list(data.index_batches(50, 8, seed=None))), torch.arange(50))
-
-
-def make_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (20, 30)) -> Path:
-    generator = np.random.default_rng(0)
-    for split, count in splits.items():
-        for name in ("cat", "dog"):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = generator.integers(255, size=(*size, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return root
 
 
 def load_folder(root: Path | str | None, **options) -> data.Data:

@@ -3,9 +3,9 @@
 import pytest
 import timm
 import torch
-from conftest import make_undecided
 
 import dtram_hub
+from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.curriculum import Stage, Task, enter_stage
 

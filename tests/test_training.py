@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dtram_hub import checkpoint
+from folders import make_folder
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 SMALL = [
@@ -124,6 +125,41 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     scores = metrics["results"]
     assert all(sum(row["step_histogram"].values()) == 64 for row in scores if "step_histogram" in row)
     assert done.stdout.count("encoder alone") == 1
+
+
+def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
+    """The imagefolder recipe, shrunk: bf16, accumulation, SGD in steps, no curriculum, a budget of steps."""
+    root = make_folder(tmp_path / "pets", {"train": 20, "test": 4})
+    words = [
+        *("training/recipes/imagefolder.yaml", f"data.root={root}", f"output={tmp_path / 'run'}"),
+        *("architecture=dtram", "model.backbone=test_efficientnet", "encoder_weights=null"),
+        *("model.image_size=48", "model.context_size=32", "model.glimpse_crop=16", "model.hidden_size=16"),
+        *("batch_size=4", "accumulation=2", "num_rollouts=2", "precision=bf16", "curriculum=false"),
+        *("loss.supervision=all", "mean_steps=2.0", "threads=1", "trackers=[]", "optimizer.step_epochs=1"),
+        *(
+            "stages.encoder.epochs=2",
+            "stages.ram.epochs=1",
+            "stages.ram.freeze_encoder=true",
+            "stages.dtram.epochs=1",
+        ),
+    ]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=SCRIPT.parents[1]
+    )
+    assert done.returncode == 0, done.stderr
+    model = checkpoint.load(tmp_path / "run")
+    assert model.pretrained_cfg["label_names"] == ["cat", "dog"]
+    assert model.backbone == "test_efficientnet"
+    kept = {
+        stage: load_file(tmp_path / "run" / "stages" / f"{stage}.safetensors")
+        for stage in ("encoder", "ram_3")
+    }
+    encoder = [name for name in kept["encoder"] if name.startswith("encoder.")]
+    assert all(torch.equal(kept["encoder"][name], kept["ram_3"][name]) for name in encoder)
+    assert not torch.equal(kept["encoder"]["locator.weight"], kept["ram_3"]["locator.weight"])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row["stage"] for row in metrics["results"]][:3] == ["encoder", "ram_3", "dtram"]
+    assert metrics["test_images"] == 8
 
 
 def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe(
