@@ -52,7 +52,7 @@ class DTRAM(nn.Module):
 
     Args:
         backbone: name of the timm model that encodes every view.
-        num_classes: C; 0 leaves the classifier out.
+        num_classes: C; 0 leaves the classifier out, and h is what comes out.
         in_chans: colour channels of the images.
         num_steps: T, the most looks at one image, the first included.
         image_size: side of the images in pixels that the model is meant for; others work if the views fit.
@@ -90,7 +90,7 @@ class DTRAM(nn.Module):
         glimpse_size: int | None = None,
         hidden_size: int = 512,
         aggregate: str = "residual",
-        location_std: float = 0.15,
+        location_std: float = 0.2,
         location_input: bool = False,
         dynamic: bool = True,
         stopper: str = "confidence",
@@ -187,7 +187,7 @@ class DTRAM(nn.Module):
             views = glimpses(images, locations, self.glimpse_crop, self.glimpse_size, self.crop_mode)
             return encode(self.encoder, views), None
         views = context_view(images, self.context, self.context_size)
-        if self.aggregate == "residual":
+        if self.aggregate == "residual" and self.num_classes:
             return encode_and_classify(self.encoder, views)
         return encode(self.encoder, views), None
 

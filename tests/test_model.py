@@ -156,6 +156,12 @@ def test_registered_models_have_timms_configuration() -> None:
 
 
 @pytest.mark.parametrize("aggregate", ["last", "residual"])
+def test_without_classes_the_features_come_out(aggregate: str) -> None:
+    model = DTRAM("resnet18", 0, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, model.num_features) == (2, 16)
+
+
+@pytest.mark.parametrize("aggregate", ["last", "residual"])
 def test_reset_classifier(aggregate: str) -> None:
     model = DTRAM("resnet18", 10, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
     model.reset_classifier(4)
