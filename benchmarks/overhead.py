@@ -74,7 +74,8 @@ def main() -> None:
     )
     parser.add_argument("--model", default="dtram_resnet50")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of a prediction, each side")
-    parser.add_argument("--train-repeats", type=int, default=5, help="timed training steps, each side")
+    parser.add_argument("--train-repeats", type=int, default=7, help="timed training steps, each side")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(STOPS), choices=list(STOPS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -85,7 +86,8 @@ def main() -> None:
         f"{torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, seed {args.seed}"
     )
 
-    for batch, pattern in STOPS.items():
+    for batch in args.batches:
+        pattern = STOPS[batch]
         model = timm.create_model(args.model).eval()
         torch.nn.init.normal_(model.locator.weight, std=0.02)
         groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
@@ -109,7 +111,7 @@ def main() -> None:
         mean = statistics.mean(pattern)
         report(f"predict, batch {batch}, {mean:.2f} steps", *alternate(ours, bare, args.repeats))
 
-    for batch in STOPS:
+    for batch in args.batches:
         model = timm.create_model(args.model, num_classes=200)
         enter_stage(model, Stage("dtram", model.num_steps, True, 1, 1e-3))
         task = Task(model, (0.0,) * 3, (1.0,) * 3).train()
