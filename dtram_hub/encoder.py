@@ -7,7 +7,7 @@ timm's own. These functions are all that the rest of the package knows about it.
 from pathlib import Path
 
 import timm
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .checks import nearest
@@ -67,10 +67,22 @@ def load_encoder_weights(encoder: nn.Module, backbone: str, in_chans: int, sourc
         trained = timm.create_model(
             backbone, pretrained=True, num_classes=encoder.num_classes, in_chans=in_chans, **overlay
         )
+        if overlay:
+            _check_complete(trained, source)
         encoder.load_state_dict(trained.state_dict())
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"encoder_weights={source!r} do not fit {backbone!r}: {reason}") from None
+
+
+def _check_complete(model: nn.Module, path: str) -> None:
+    """RuntimeError unless a weight file holds the model's tensors, classifier aside: timm would not mind."""
+    classifiers = model.pretrained_cfg.get("classifier") or ()
+    own = tuple(f"{name}." for name in ([classifiers] if isinstance(classifiers, str) else classifiers))
+    with safe_open(path, framework="pt") as file:
+        odd = sorted(name for name in set(file.keys()) ^ set(model.state_dict()) if not name.startswith(own))
+    if odd:
+        raise RuntimeError(f"{len(odd)} tensors are missing or foreign, {odd[0]!r} for one.")
 
 
 def feature_size(encoder: nn.Module) -> int:

@@ -4,6 +4,7 @@ The dataclasses give every key its type; `training/recipes/digits.yaml` explains
 """
 
 import inspect
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,4 +164,4 @@ def _check(recipe: Recipe) -> None:
         check_integer(name, getattr(recipe, name), 1)
     for kind in ("encoder", "ram", "dtram"):
         check_integer(f"stages.{kind}.epochs", getattr(recipe.stages, kind).epochs, 0)
-        check_number(f"stages.{kind}.learning_rate", getattr(recipe.stages, kind).learning_rate, 0, 100)
+        check_number(f"stages.{kind}.learning_rate", getattr(recipe.stages, kind).learning_rate, 0, math.inf)

@@ -234,7 +234,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
             ["stages.ram.epoch=2"],
             "recipe key 'stages.ram.epoch' is unknown. Did you mean 'stages.ram.epochs'?",
         ),
-        (["data.source=imagefolder"], "data.root=None is not a folder"),
+        (["data.source=imagefolder"], "data.options.num_train is unknown to data.source='imagefolder'"),
         (["model.num_classes=7"], "model.num_classes=7, but data.source has 10 classes"),
         (["model.glimpse_crop=99"], "image_size=32 is smaller than the largest view, 99 pixels"),
         (["stages.ram.split=trian"], "split of stage 'ram_2'='trian' is not one of 'train'"),

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 import dtram_hub
 from dtram_hub import checkpoint, data, report
-from dtram_hub.checks import check_choice, check_number
+from dtram_hub.checks import check_choice, check_number, nearest
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.encoder import load_encoder_weights
 from dtram_hub.evaluation import predict_split
@@ -147,11 +147,12 @@ class Run:
         if asked != classes:
             raise ValueError(f"model.num_classes={asked}, but data.source has {classes} classes.")
         arguments = recipe.model | {"num_classes": classes}
-        model = timm.create_model(recipe.architecture, **arguments)
-        if not isinstance(model, DTRAM):
+        models = timm.list_models("dtram*")
+        if recipe.architecture not in models:
             raise ValueError(
-                f"architecture={recipe.architecture!r} is not a DT-RAM; see timm.list_models('dtram*')."
+                f"architecture={recipe.architecture!r} is not a DT-RAM.{nearest(recipe.architecture, models)}"
             )
+        model = timm.create_model(recipe.architecture, **arguments)
         if recipe.encoder_weights:
             load_encoder_weights(model.encoder, model.backbone, model.in_chans, recipe.encoder_weights)
         return model
