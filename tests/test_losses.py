@@ -258,3 +258,25 @@ def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> Non
     assert gradients(model, "location").keys() == core | own["locator"]
     assert gradients(model, "stop").keys() == core | own["stop_head"]
     assert gradients(model, "baseline").keys() == own["baseline"]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_whole_loss_by_hand(dynamic: bool) -> None:
+    """One rollout of three steps that stops, rightly, after the second; every term written out."""
+    steps = torch.tensor([2 if dynamic else 3])
+    logits, stop_logits, baselines = torch.randn(1, 3, 3), torch.randn(1, 3), torch.rand(1, 4)
+    rollout = Rollout(
+        logits, torch.zeros(1, 3, 2), torch.tensor([[0.0, -1.5, -0.7]]), stop_logits, steps, baselines
+    )
+    last = int(steps)
+    label = logits[0, last - 1].argmax()[None]
+    found = dtram_loss(rollout, label, dynamic=dynamic, discount=0.9, entropy_weight=0.3)
+    reward = 0.9**2 if dynamic else 1.0
+    places = -1.5 * (reward - baselines[0, 1]) + (0 if dynamic else -0.7 * (reward - baselines[0, 2]))
+    expected = sum(F.cross_entropy(logits[:, t], label) for t in range(last)) - places
+    expected = expected + ((baselines[0, 1 : last + 1] - reward) ** 2).mean()
+    if dynamic:
+        actions = stop_log_probs(stop_logits, steps)[0, :2] * (reward - baselines[0, 1:3])
+        expected = expected - actions.sum() - 0.3 * stop_entropies(stop_logits[0, :2]).sum()
+    torch.testing.assert_close(found.total, expected)
+    torch.testing.assert_close(found.reward, torch.tensor(reward))
