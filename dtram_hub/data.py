@@ -15,10 +15,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .checks import check_choice, nearest
+from .checks import check_choice, check_number, nearest
 from .cluttered_digits import cluttered_digits
+from .mnist import read_mnist
 
-SOURCES = ("digits", "imagefolder")
+SOURCES = ("digits", "imagefolder", "mnist")
 DIGITS_OPTIONS = (
     *("num_train", "num_closeup", "num_validation", "num_test"),
     *("zoom", "enlargement", "max_clutter", "fragment"),
@@ -61,30 +62,34 @@ def load(
     """Load every split of a data source.
 
     Args:
-        source: "digits" (embedded, nothing to download) or "imagefolder" (one folder per class, optionally
-            under train/, validation/ and test/).
+        source: "digits" (embedded, nothing to download), "imagefolder" (one folder per class, optionally
+            under train/, validation/ and test/) or "mnist".
         seed: of what is generated or held out.
         image_size: side S of the images, in pixels.
         in_chans: 1 for grey, 3 for RGB.
-        root: the folder, for "imagefolder".
+        root: the folder, for "imagefolder"; for "mnist" that of its four original .gz files, or None for the
+            Hub's copy.
         skip_broken: leave unreadable files out instead of refusing the folder.
         validation_fraction, test_fraction: what to hold out of train where the folder has no such split.
-        options: of the digits, see DIGITS_OPTIONS: the number of images, and what `cluttered_digits` takes.
+        options: of the digits, see DIGITS_OPTIONS: the number of images, and what `cluttered_digits` takes;
+            of MNIST, `num_validation`, the training images to hold out.
 
     Raises:
         ValueError: an unknown source, a folder without images or with broken ones, too small a class.
     """
     check_choice("data.source", source, SOURCES)
-    known = DIGITS_OPTIONS if source == "digits" else ()
+    known = {"digits": DIGITS_OPTIONS, "mnist": ("num_validation",)}.get(source, ())
     for name in options:
         if name not in known:
             raise ValueError(
                 f"data.options.{name} is unknown to data.source={source!r}.{nearest(name, known)}"
             )
+    if source != "imagefolder" and in_chans != 1:
+        raise ValueError(f"in_chans={in_chans}; data.source={source!r} is grey and takes in_chans=1.")
     if source == "digits":
-        if in_chans != 1:
-            raise ValueError(f"in_chans={in_chans}; data.source='digits' is grey and takes in_chans=1.")
         return _load_digits(seed, image_size, **options)
+    if source == "mnist":
+        return _load_mnist(root, seed, image_size, **options)
     return _load_imagefolder(
         root, seed, image_size, in_chans, skip_broken, validation_fraction, test_fraction
     )
@@ -145,6 +150,26 @@ def _load_digits(
         for name, split in made.items()
     }
     return Data(splits, class_names=[str(digit) for digit in range(10)])
+
+
+def _load_mnist(root: str | None, seed: int, image_size: int, num_validation: int = 5_000) -> Data:
+    """MNIST as it is; `num_validation` of its training images, drawn by the seed, are held out."""
+    if image_size != 28:
+        raise ValueError(f"image_size={image_size}; data.source='mnist' has images of 28 pixels.")
+    check_number("data.options.num_validation", num_validation, 1, 59_999)
+    whole = {}
+    for name in ("train", "test"):
+        images, labels = read_mnist(root, name)
+        whole[name] = Split(torch.tensor(images)[:, None], torch.tensor(labels).long())
+    order = torch.randperm(len(whole["train"]), generator=torch.Generator().manual_seed(seed))
+    held, kept = order[:num_validation].sort().values, order[num_validation:].sort().values
+    splits = {"train": _take(whole["train"], kept), "validation": _take(whole["train"], held)}
+    return Data(splits | {"test": whole["test"]}, class_names=[str(digit) for digit in range(10)])
+
+
+def _take(split: Split, index: Tensor) -> Split:
+    """The images at `index`, indices or a mask."""
+    return replace(split, images=split.images[index], labels=split.labels[index])
 
 
 def _load_imagefolder(
@@ -221,7 +246,4 @@ def _hold_out(
             )
         count = max(1, round(fraction * len(members)))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return (
-        replace(split, images=split.images[~held], labels=split.labels[~held]),
-        replace(split, images=split.images[held], labels=split.labels[held]),
-    )
+    return _take(split, ~held), _take(split, held)

@@ -90,9 +90,15 @@ def feature_size(encoder: nn.Module) -> int:
     return encoder.head_hidden_size
 
 
-def encode(encoder: nn.Module, views: Tensor) -> Tensor:
-    """(N, C, S, S) -> (N, D) pooled features."""
-    return encoder.forward_head(encoder.forward_features(views), pre_logits=True)
+def reads_locations(encoder: nn.Module) -> bool:
+    """Whether the encoder itself can be told where a view was taken, as `glimpse_mlp` can."""
+    return getattr(encoder, "reads_locations", False)
+
+
+def encode(encoder: nn.Module, views: Tensor, locations: Tensor | None = None) -> Tensor:
+    """(N, C, S, S), and (N, 2) for an encoder that reads locations -> (N, D) pooled features."""
+    where = () if locations is None else (locations,)
+    return encoder.forward_head(encoder.forward_features(views, *where), pre_logits=True)
 
 
 def encode_and_classify(encoder: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:

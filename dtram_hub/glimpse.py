@@ -24,8 +24,8 @@ def glimpse_corners(locations: Tensor, image_size: tuple[int, int], crop: int) -
         (N, 2) int64, (top, left); negative where the glimpse reaches over the top or left edge.
         Halves round up, so that the corners move evenly with the location.
     """
-    size = torch.tensor(image_size, device=locations.device, dtype=torch.float32)
-    return torch.floor((locations.float() + 1) / 2 * size - crop / 2 + 0.5).long()
+    half = torch.tensor(image_size, device=locations.device) / 2
+    return torch.addcmul(half + (1 - crop) / 2, locations.float(), half).floor().long()
 
 
 def crop_exact(images: Tensor, locations: Tensor, crop: int) -> Tensor:
@@ -41,13 +41,13 @@ def crop_exact(images: Tensor, locations: Tensor, crop: int) -> Tensor:
     """
     channels, height, width = images.shape[1:]
     corners = glimpse_corners(locations, (height, width), crop)
-    span = torch.arange(crop, device=images.device)
-    rows, cols = corners[:, :1] + span, corners[:, 1:] + span
-    row_inside, col_inside = (rows >= 0) & (rows < height), (cols >= 0) & (cols < width)
-    inside = row_inside[:, :, None] & col_inside[:, None, :]
-    pixels = rows.clamp(0, height - 1)[:, :, None] * width + cols.clamp(0, width - 1)[:, None, :]
-    glimpses = images.flatten(2).gather(2, pixels.flatten(1)[:, None].expand(-1, channels, -1))
-    return glimpses.unflatten(2, (crop, crop)).masked_fill(~inside[:, None], 0)
+    pixels = corners[:, :, None] + torch.arange(crop, device=images.device)  # (N, 2, crop): rows and columns
+    nearest = pixels.clamp(min=0).minimum(torch.tensor([[height - 1], [width - 1]], device=images.device))
+    (rows, cols), (row_inside, col_inside) = nearest.unbind(1), (pixels == nearest).unbind(1)
+    index = (rows[:, :, None] * width + cols[:, None, :]).flatten(1)
+    glimpses = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))
+    inside = row_inside[:, None, :, None] & col_inside[:, None, None, :]
+    return torch.where(inside, glimpses.unflatten(2, (crop, crop)), 0)
 
 
 def crop_bilinear(images: Tensor, locations: Tensor, crop: int) -> Tensor:
@@ -88,6 +88,23 @@ def glimpses(images: Tensor, locations: Tensor, crop: int, size: int, mode: str 
     """
     cut = crop_exact if mode == "exact" else crop_bilinear
     return resize(cut(images, locations, crop), size)
+
+
+def retina(
+    images: Tensor, locations: Tensor, crop: int, size: int, scales: int, mode: str = "exact"
+) -> Tensor:
+    """Glimpses of growing width around the same place, the wider the coarser: the retina of the original RAM.
+
+    Args:
+        images, locations, size, mode: as in `glimpses`.
+        crop: side of the narrowest glimpse in image pixels; each further one is twice as wide.
+        scales: how many.
+
+    Returns:
+        (N, scales * C, size, size), the narrowest first.
+    """
+    widths = [crop * 2**k for k in range(scales)]
+    return torch.cat([glimpses(images, locations, width, size, mode) for width in widths], dim=1)
 
 
 def context_view(images: Tensor, context: str, size: int) -> Tensor:

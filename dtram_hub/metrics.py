@@ -51,27 +51,34 @@ def accuracy_at(logits: Tensor, labels: Tensor, steps: Tensor) -> float:
     return (answers == labels).double().mean().item()
 
 
-def threshold_curve(logits: Tensor, labels: Tensor, thresholds: list[float] | None = None) -> list[dict]:
-    """The fixed stopping policy of Table 7: stop once the highest class probability is above a threshold.
+def threshold_curve(
+    scores: Tensor, logits: Tensor, labels: Tensor, thresholds: list[float] | None = None
+) -> list[dict]:
+    """Accuracy against mean steps of a policy that stops once its score is above a threshold.
 
     Args:
-        logits: (N, T, C), the answers of a RAM after each step.
+        scores: (N, T), after each step: `confidences` for the fixed policy of Table 7, or stop probabilities.
+        logits: (N, T, C), the answers after each step.
         labels: (N,).
-        thresholds: by default the distinct confidences' quantiles, from one step for all to T steps for all.
+        thresholds: by default quantiles of the scores, from one step for all to T steps for all.
 
     Returns:
         One {"threshold", "mean_steps", "accuracy"} each, by rising threshold.
     """
-    confidence = logits.softmax(-1).amax(-1)
     if thresholds is None:
-        levels = torch.quantile(confidence[:10_000, :].flatten().double(), torch.linspace(0, 1, 101).double())
+        levels = torch.quantile(scores[:10_000].flatten().double(), torch.linspace(0, 1, 101).double())
         thresholds = [0.0, *levels.tolist(), 1.0]
     curve = []
     for threshold in sorted(thresholds):
-        steps = first_stop(confidence > threshold)
+        steps = first_stop(scores > threshold)
         point = {"mean_steps": steps.double().mean().item(), "accuracy": accuracy_at(logits, labels, steps)}
         curve.append({"threshold": float(threshold)} | point)
     return curve
+
+
+def confidences(logits: Tensor) -> Tensor:
+    """The highest class probability: (..., C) -> (...)."""
+    return logits.softmax(-1).amax(-1)
 
 
 def accuracy_at_mean_steps(curve: list[dict], mean_steps: float) -> float:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from . import early_exit, policy
 from .checks import check_choice, check_images, check_integer, check_number
 from .early_exit import Prediction
-from .encoder import create_encoder, encode, encode_and_classify, feature_size
-from .glimpse import CONTEXTS, CROP_MODES, context_view, glimpses
+from .encoder import create_encoder, encode, encode_and_classify, feature_size, reads_locations
+from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
 
 AGGREGATES = ("last", "residual")
 STOPPERS = ("linear", "confidence")
@@ -61,11 +61,14 @@ class DTRAM(nn.Module):
         context_size: side of the first look as the encoder sees it.
         glimpse_crop: side of a glimpse in image pixels.
         glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` unless given.
+        glimpse_scales: how many glimpses of growing width are taken around each location and stacked as channels
+            (the retina of the original RAM); more than one needs context="none".
         hidden_size: width H of the recurrent state.
         aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
             classifier on the context view a correction from h_t that starts at zero.
         location_std: fixed standard deviation of the location policy, in units of half the image.
-        location_input: whether the core is told where each glimpse was taken.
+        location_input: whether the model is told where each glimpse was taken: its encoder, if that one reads
+            locations, else its core.
         dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
         stopper: "linear" decides from h_t alone (the paper); "confidence" is a small network that also reads
             how sure the classifier is (the authors' decider reads the classifier as well).
@@ -88,6 +91,7 @@ class DTRAM(nn.Module):
         context_size: int = 448,
         glimpse_crop: int = 224,
         glimpse_size: int | None = None,
+        glimpse_scales: int = 1,
         hidden_size: int = 512,
         aggregate: str = "residual",
         location_std: float = 0.2,
@@ -108,6 +112,7 @@ class DTRAM(nn.Module):
         self.context_size = context_size
         self.glimpse_crop = glimpse_crop
         self.glimpse_size = glimpse_crop if glimpse_size is None else glimpse_size
+        self.glimpse_scales = glimpse_scales
         self.hidden_size = hidden_size
         self.aggregate = aggregate
         self.location_std = location_std
@@ -122,10 +127,14 @@ class DTRAM(nn.Module):
 
         views = {self.glimpse_size} if context == "none" else {self.glimpse_size, context_size}
         own_classes = num_classes if aggregate == "residual" else 0
-        self.encoder = create_encoder(backbone, own_classes, in_chans, views, **encoder_kwargs)
+        self.encoder = create_encoder(
+            backbone, own_classes, in_chans * glimpse_scales, views, **encoder_kwargs
+        )
         self.input_to_hidden = nn.Linear(feature_size(self.encoder), hidden_size)
         self.hidden_to_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.location_to_hidden = nn.Linear(2, hidden_size, bias=False) if location_input else None
+        self.encoder_reads_locations = location_input and reads_locations(self.encoder)
+        told = location_input and not self.encoder_reads_locations
+        self.location_to_hidden = nn.Linear(2, hidden_size, bias=False) if told else None
         self.locator = nn.Linear(hidden_size, 2)
         self.baseline = nn.Linear(hidden_size, 1)
         self._reset_heads(num_classes)
@@ -154,7 +163,8 @@ class DTRAM(nn.Module):
 
     def _check_arguments(self) -> None:
         check_integer("num_classes", self.num_classes, 0)
-        for name in ("in_chans", "num_steps", "image_size", "glimpse_crop", "glimpse_size", "hidden_size"):
+        sizes = ("image_size", "glimpse_crop", "glimpse_size", "glimpse_scales", "hidden_size")
+        for name in ("in_chans", "num_steps", *sizes):
             check_integer(name, getattr(self, name), 1)
         check_choice("context", self.context, CONTEXTS)
         check_choice("aggregate", self.aggregate, AGGREGATES)
@@ -167,6 +177,11 @@ class DTRAM(nn.Module):
         elif self.aggregate == "residual":
             raise ValueError(
                 "aggregate='residual' needs a context view; context='none' takes aggregate='last'."
+            )
+        if self.glimpse_scales > 1 and self.context != "none":
+            raise ValueError(
+                f"glimpse_scales={self.glimpse_scales} stacks channels that a context view does not have; "
+                "it takes context='none'."
             )
         if self.image_size < self._least_size():
             raise ValueError(
@@ -184,15 +199,17 @@ class DTRAM(nn.Module):
         model the encoder's own logits (N, C), else None.
         """
         if locations is not None:
-            views = glimpses(images, locations, self.glimpse_crop, self.glimpse_size, self.crop_mode)
-            return encode(self.encoder, views), None
+            views = retina(
+                images, locations, self.glimpse_crop, self.glimpse_size, self.glimpse_scales, self.crop_mode
+            )
+            return encode(self.encoder, views, locations if self.encoder_reads_locations else None), None
         views = context_view(images, self.context, self.context_size)
         if self.aggregate == "residual" and self.num_classes:
             return encode_and_classify(self.encoder, views)
         return encode(self.encoder, views), None
 
     def initial_hidden(self, images: Tensor) -> Tensor | None:
-        """h_0: zeros (N, H) when the first look is a glimpse, or None when it is the context view."""
+        """h_0: zeros (N, H), to ask where to look first, or None when the first look is the context view."""
         return images.new_zeros(len(images), self.hidden_size) if self.context == "none" else None
 
     def step(self, features: Tensor, hidden: Tensor | None, locations: Tensor | None) -> Tensor:
@@ -254,44 +271,49 @@ class DTRAM(nn.Module):
         """
         check_images(images, self.in_chans, self._least_size())
         hidden, context_logits = self.initial_hidden(images), None
-        if hidden is not None:
+        if hidden is not None and num_rollouts > 1:
             images, hidden = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, hidden))
-        states, places, log_probs = [hidden], [], []
+        states, draws = [hidden], []
         for t in range(self.num_steps):
-            place = log_prob = None
+            draw = place = None
             if hidden is not None:
-                place, log_prob = self._choose_location(hidden, sample, locations, t)
+                draw = self._draw_location(hidden, sample) if locations is None else locations[:, t]
+                place = draw.clamp(-1, 1)
             features, own_logits = self.look(images, place)
             if place is None and num_rollouts > 1:
                 images, features = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, features))
                 own_logits = None if own_logits is None else own_logits.repeat_interleave(num_rollouts, dim=0)
             if t == 0:
-                context_logits = None if own_logits is None else own_logits[:, None]
-            hidden = self.step(features, hidden, place)
+                context_logits = own_logits
+            hidden = self.step(features, hidden if t else None, place)
             states.append(hidden)
-            places.append(images.new_full((len(hidden), 2), torch.nan) if place is None else place)
-            log_probs.append(images.new_zeros(len(hidden)) if log_prob is None else log_prob)
+            draws.append(images.new_full((len(hidden), 2), torch.nan) if draw is None else draw)
 
+        # The heads read all steps at once, steps first: fewer, larger and contiguous operations, also backwards.
         states[0] = torch.zeros_like(hidden) if states[0] is None else states[0].to(hidden.dtype)
-        states = torch.stack(states, dim=1)
-        logits = self.classify(states[:, 1:], context_logits)
-        stop_logits = self.stop_logit(states[:, 1:], logits)
+        before, after, draws = torch.stack(states[:-1]), torch.stack(states[1:]), torch.stack(draws)
+        log_probs = torch.zeros_like(draws[:, :, 0])
+        if sample and locations is None:
+            first = int(self.context != "none")  # the first look that was drawn
+            means = self.locate(before[first:])
+            log_probs[first:] = policy.location_log_probs(draws[first:], means, self.location_std)
+        logits = self.classify(after, context_logits)
+        stop_logits = self.stop_logit(after, logits).T
+        baselines = torch.cat([self.baseline(states.detach()) for states in (before[:1], after)])
         return Rollout(
-            logits=logits.float(),
-            locations=torch.stack(places, dim=1),
-            location_log_probs=torch.stack(log_probs, dim=1),
+            logits=logits.float().transpose(0, 1),
+            locations=draws.clamp(-1, 1).transpose(0, 1),
+            location_log_probs=log_probs.T,
             stop_logits=stop_logits,
             steps=self._choose_steps(stop_logits.detach().sigmoid(), sample),
-            baselines=self.baseline(states.detach()).squeeze(-1).float(),
+            baselines=baselines.float().squeeze(-1).T,
         )
 
-    def _choose_location(
-        self, hidden: Tensor, sample: bool, locations: Tensor | None, t: int
-    ) -> tuple[Tensor, Tensor | None]:
-        if locations is not None:
-            return locations[:, t], None
+    @torch.no_grad()
+    def _draw_location(self, hidden: Tensor, sample: bool) -> Tensor:
+        """Where to look, (N, H) -> (N, 2): the mean of the policy, or a draw around it, not yet clipped."""
         mean = self.locate(hidden)
-        return policy.sample_locations(mean, self.location_std) if sample else (mean.detach(), None)
+        return policy.sample_location(mean, self.location_std) if sample else mean
 
     def _choose_steps(self, stop_probs: Tensor, sample: bool) -> Tensor:
         if not self.dynamic:

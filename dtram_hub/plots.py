@@ -47,6 +47,27 @@ def plot_steps(
     figure.savefig(path, dpi=150)
 
 
+def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
+    """Accuracy against mean steps, one line per policy; error in percent, on a logarithmic axis.
+
+    Args:
+        path: of the PNG file.
+        curves: for each policy its points, {"mean_steps", "accuracy"} each.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for colour, (title, points) in zip(COLOURS, curves.items(), strict=False):
+        points = sorted((point["mean_steps"], 100 * (1 - point["accuracy"])) for point in points)
+        marker = "o" if len(points) < 20 else None
+        axes.plot(*zip(*points, strict=True), label=title, color=colour, marker=marker, markersize=4)
+    axes.set(xlabel="mean steps", ylabel="test error (%)", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
 def plot_glimpses(
     path: str | Path,
     images: Tensor,

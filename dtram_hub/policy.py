@@ -7,21 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample_locations(means: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """Draw where to look, l ~ N(mean, std^2 I), and say how likely the draw was.
+def sample_location(means: Tensor, std: float) -> Tensor:
+    """Draw where to look, l ~ N(mean, std^2 I): (N, 2) in [-1, 1] -> (N, 2), a constant to autograd.
 
-    The draw is a constant to autograd: only the log-probability carries gradient to the policy.
-    It is clipped to the image only after its probability is taken, so the policy stays an exact Gaussian.
-
-    Args:
-        means: (N, 2) floats in [-1, 1].
-        std: standard deviation, in units of half the image.
-
-    Returns:
-        locations (N, 2) in [-1, 1] and their log-probabilities (N,).
+    The draw may lie outside of the image. It is clipped only to take the glimpse, so that the policy stays an exact
+    Gaussian, whose `location_log_probs` carry the gradient.
     """
-    draws = means.detach() + std * torch.randn_like(means)
-    return draws.clamp(-1, 1), location_log_probs(draws, means, std)
+    return means.detach() + std * torch.randn_like(means)
 
 
 def location_log_probs(draws: Tensor, means: Tensor, std: float) -> Tensor:

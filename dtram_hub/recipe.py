@@ -27,6 +27,7 @@ class DataRecipe:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     flip: bool = False
+    distort: dict[str, float] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
 
 
@@ -45,6 +46,7 @@ class StageRecipe:
     learning_rate: float = 1e-3
     split: str = "train"
     freeze_encoder: bool = False
+    location_std: float | None = None
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Recipe:
     num_rollouts: int = 1
     freeze_batch_norm: bool = True
     curriculum: bool = True
+    stages_from: str | None = None
     mean_steps: float | None = None
     loss: LossRecipe = field(default_factory=LossRecipe)
     stages: StagesRecipe = field(default_factory=StagesRecipe)
@@ -125,7 +128,7 @@ def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
 
 def load_data(recipe: Recipe) -> Data:
     """All splits of the recipe's data source, as large and as coloured as its model wants them."""
-    options = {name: value for name, value in asdict(recipe.data).items() if name not in ("flip", "options")}
+    options = {name: value for name, value in asdict(recipe.data).items() if name not in ("flip", "distort", "options")}
     size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
     return data.load(seed=recipe.seed, image_size=size, in_chans=channels, **options, **recipe.data.options)
 

@@ -1,7 +1,11 @@
 """The names that timm knows our models by, once this package is imported.
 
-`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture.
+`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture. Every folder of
+`weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
 """
+
+import json
+from pathlib import Path
 
 import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -25,13 +29,45 @@ def _cfg(backbone: str, image_size: int = 512) -> dict:
     }
 
 
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = {
+    path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))
+}
+# The model of section 4.2 for MNIST: every look is a glimpse, the first one too.
+MNIST = {
+    "backbone": "glimpse_mlp",
+    "num_classes": 10,
+    "in_chans": 1,
+    "num_steps": 7,
+    "image_size": 28,
+    "context": "none",
+    "glimpse_crop": 8,
+    "hidden_size": 256,
+    "aggregate": "last",
+    "location_input": True,
+    "stopper": "linear",
+}
+
+
+def _shipped_cfg(name: str, config: dict) -> dict:
+    labels = {"label_names": config["label_names"]} if "label_names" in config else {}
+    return config["pretrained_cfg"] | labels | {"file": str(WEIGHTS / name / "model.safetensors")}
+
+
 default_cfgs = generate_default_cfgs(
-    {f"dtram_{name}": _cfg(name) for name in ("resnet18", "resnet50", "mobilenetv2_100")}
+    {name: _shipped_cfg(name, config) for name, config in SHIPPED.items()}
+    | {f"dtram_{name}": _cfg(name) for name in ("resnet18", "resnet50", "mobilenetv2_100")}
     | {"dtram": _cfg("resnet50")}
 )
 
 
-def _create(variant: str, pretrained: bool, kwargs: dict) -> DTRAM:
+def _create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
+    """Build a model with the caller's keywords, else those that its checkpoint was trained with, else `defaults`."""
+    tag = kwargs.get("pretrained_cfg")
+    if pretrained and tag is None and timm.is_model_pretrained(variant):
+        tag = timm.get_pretrained_cfg(variant).tag
+    trained = SHIPPED.get(f"{variant}.{tag}", {}).get("model_args", {})
+    kwargs = defaults | trained | kwargs
     model = build_model_with_cfg(DTRAM, variant, pretrained, **kwargs)
     size, channels = model.image_size, model.in_chans
     model.pretrained_cfg["input_size"] = (channels, size, size)
@@ -56,16 +92,22 @@ def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
 @register_model
 def dtram_resnet18(pretrained: bool = False, **kwargs) -> DTRAM:
     """DT-RAM around ResNet-18, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
-    return _create("dtram_resnet18", pretrained, {"backbone": "resnet18"} | kwargs)
+    return _create("dtram_resnet18", pretrained, kwargs, backbone="resnet18")
 
 
 @register_model
 def dtram_resnet50(pretrained: bool = False, **kwargs) -> DTRAM:
     """DT-RAM around ResNet-50, as in the paper: 448-pixel context, 224-pixel glimpses, 512-pixel images."""
-    return _create("dtram_resnet50", pretrained, {"backbone": "resnet50"} | kwargs)
+    return _create("dtram_resnet50", pretrained, kwargs, backbone="resnet50")
 
 
 @register_model
 def dtram_mobilenetv2_100(pretrained: bool = False, **kwargs) -> DTRAM:
     """DT-RAM around MobileNetV2, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
-    return _create("dtram_mobilenetv2_100", pretrained, {"backbone": "mobilenetv2_100"} | kwargs)
+    return _create("dtram_mobilenetv2_100", pretrained, kwargs, backbone="mobilenetv2_100")
+
+
+@register_model
+def dtram_glimpse_mlp(pretrained: bool = False, **kwargs) -> DTRAM:
+    """DT-RAM of 8-pixel glimpses at 28-pixel digits, the paper's for MNIST; every tag has its own steps."""
+    return _create("dtram_glimpse_mlp", pretrained, kwargs, **MNIST)

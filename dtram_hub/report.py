@@ -15,10 +15,12 @@ from . import checkpoint
 from .curriculum import Stage, enter_stage
 from .data import Data
 from .evaluation import Answers, predict_split, rollout_split
-from .metrics import accuracy_at, accuracy_at_mean_steps, threshold_curve
+from .metrics import accuracy_at, accuracy_at_mean_steps, confidences, threshold_curve
 from .model import DTRAM
-from .plots import plot_glimpses, plot_steps
+from .plots import plot_glimpses, plot_steps, plot_tradeoff
 from .policy import first_stop, threshold_for
+
+LEARNED = "learned stops of the DT-RAM"
 
 
 def write_report(
@@ -54,29 +56,37 @@ def write_report(
         enter_stage(model, stage)
         checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
         if stage.dynamic and mean_steps:
-            _, held_out = rollout_split(model, data.splits["validation"], normalise, accelerator, batch_size)
-            model.stop_threshold = threshold_for(held_out, mean_steps)
+            _, probs = rollout_split(model, data.splits["validation"], normalise, accelerator, batch_size)
+            model.stop_threshold = threshold_for(probs, mean_steps)
+        held_out = predict_split(model, data.splits["validation"], normalise, accelerator, batch_size).scores()
         answers = predict_split(model, test, normalise, accelerator, batch_size)
-        rows.append({"model": _title(stage), "stage": stage.name} | answers.scores())
+        row = {"model": _title(stage), "stage": stage.name, "num_steps": stage.num_steps}
+        rows.append(row | {"validation_accuracy": held_out["accuracy"]} | answers.scores())
         if stage.num_steps == stages[-1].num_steps > 1:
-            logits, _ = rollout_split(model, test, normalise, accelerator, batch_size)
-            curves[stage.name] = threshold_curve(logits, test.labels)
+            logits, stop_probs = rollout_split(model, test, normalise, accelerator, batch_size)
+            name = "the DT-RAM" if stage.dynamic else f"RAM {stage.num_steps}"
+            curves[f"softmax threshold on {name}"] = threshold_curve(confidences(logits), logits, test.labels)
+            if stage.dynamic:
+                curves[LEARNED] = threshold_curve(stop_probs, logits, test.labels)
     if stages[-1].dynamic and stages[-1].num_steps > 1:
         aimless = rollout_split(model, test, normalise, accelerator, batch_size, random_glimpses=0)
         dealt = first_stop(aimless[1] > model.stop_threshold)
         shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-        rows += _threshold_rows(curves, rows[-1]["mean_steps"])
+        rows += _threshold_rows(curves, rows[-1]["mean_steps"], stages[-1].name)
         rows += [
             _row("DT-RAM, its stops dealt at random", stages[-1], shuffled, logits, test.labels),
             _row("DT-RAM, glimpses anywhere", stages[-1], dealt, aimless[0], test.labels),
         ]
-    results = {"results": rows, "threshold_curves": curves, "test_images": len(test)} | facts
+    results = {"results": rows, "curves": curves, "test_images": len(test)} | facts
     if test.difficulty is not None and stages[-1].dynamic:
         results["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
     if accelerator.is_main_process:
         checkpoint.save(model, output, data.class_names)
         (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
         _draw(output, model, data, answers)
+        if curves:
+            fixed = {"RAM, fixed steps": [row for row in rows if row["stage"].startswith(("ram", "encoder"))]}
+            plot_tradeoff(output / "tradeoff.png", fixed | curves)
         print_table(results, output)
     accelerator.wait_for_everyone()
     return results
@@ -107,14 +117,18 @@ def _row(title: str, stage: Stage, steps: Tensor, logits: Tensor, labels: Tensor
     return {"model": title, "stage": stage.name} | scores
 
 
-def _threshold_rows(curves: dict[str, list[dict]], mean_steps: float) -> list[dict]:
+def _threshold_rows(curves: dict[str, list[dict]], mean_steps: float, stage: str) -> list[dict]:
     """The fixed stopping policy at the DT-RAM's mean steps: on RAM (Table 7) and on its own answers."""
-    rows = []
-    for name, curve in curves.items():
-        title = f"softmax threshold on {'the DT-RAM' if name == 'dtram' else name.replace('ram_', 'RAM ')}"
-        accuracy = accuracy_at_mean_steps(curve, mean_steps)
-        rows.append({"model": title, "stage": name, "mean_steps": mean_steps, "accuracy": accuracy})
-    return rows
+    return [
+        {
+            "model": title,
+            "stage": stage,
+            "mean_steps": mean_steps,
+            "accuracy": accuracy_at_mean_steps(curve, mean_steps),
+        }
+        for title, curve in curves.items()
+        if title != LEARNED
+    ]
 
 
 def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dtram_hub.metrics import StepAccuracy, accuracy_at, accuracy_at_mean_steps, threshold_curve
+from dtram_hub.metrics import StepAccuracy, accuracy_at, accuracy_at_mean_steps, confidences, threshold_curve
 
 
 def test_step_accuracy_by_hand() -> None:
@@ -28,7 +28,7 @@ def test_threshold_policy_by_hand() -> None:
     # Two images, three steps, two classes; the right class is 0 and 1.
     logits = logits_of([[[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]], [[0.8, 0.2], [0.45, 0.55], [0.2, 0.8]]])
     labels = torch.tensor([0, 1])
-    curve = threshold_curve(logits, labels, [0.0, 0.65, 0.75, 1.0])
+    curve = threshold_curve(confidences(logits), logits, labels, [0.0, 0.65, 0.75, 1.0])
     assert [point["mean_steps"] for point in curve] == [1.0, 1.5, 2.0, 3.0]
     assert [point["accuracy"] for point in curve] == [0.5, 0.0, 0.5, 1.0]
     assert accuracy_at_mean_steps(curve, 2.5) == pytest.approx(0.75)
@@ -36,7 +36,8 @@ def test_threshold_policy_by_hand() -> None:
 
 
 def test_default_thresholds_run_from_one_step_to_all() -> None:
-    curve = threshold_curve(torch.randn(50, 4, 3), torch.randint(3, (50,)))
+    logits = torch.randn(50, 4, 3)
+    curve = threshold_curve(confidences(logits), logits, torch.randint(3, (50,)))
     steps = [point["mean_steps"] for point in curve]
     assert steps == sorted(steps)
     assert (steps[0], steps[-1]) == (1.0, 4.0)

@@ -7,10 +7,12 @@ was cut off goes on from its last finished epoch and ends with the weights it wo
 """
 
 import argparse
+import json
 import math
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -26,7 +28,7 @@ from omegaconf import OmegaConf
 from tqdm.auto import tqdm
 
 import dtram_hub
-from dtram_hub import checkpoint, data, report
+from dtram_hub import augment, checkpoint, data, report
 from dtram_hub.checks import check_choice, check_number, nearest
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.encoder import load_encoder_weights
@@ -93,6 +95,7 @@ class Run:
         if self.data.skipped:
             self.accelerator.print(f"data: left out {self.data.skipped} broken files")
         self.model = self.build_model()
+        self.location_std = self.model.location_std
         self.stages = plan_stages(
             self.model.num_steps,
             asdict(recipe.stages),
@@ -106,8 +109,11 @@ class Run:
             check_number("accumulation", recipe.accumulation, 1, max(1, batches))
         self.states = self.output / "checkpoints"
         self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
+        borrowed = self.stages_of_another_run()
         if not resume:
             self.open_output()
+        if self.resumed is None:
+            self.borrow_stages(borrowed)
 
     def check_output(self, resume: bool) -> None:
         """Refuse to write over another run, or to continue one with another recipe."""
@@ -139,6 +145,38 @@ class Run:
             )
         self.accelerator.wait_for_everyone()
 
+    def stages_of_another_run(self) -> list[Stage]:
+        """The leading stages that are taken from the run `stages_from` instead of being trained."""
+        if not self.recipe.stages_from:
+            return []
+        source = Path(self.recipe.stages_from)
+        if not (source / "metrics.json").is_file():
+            raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
+        theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(self.recipe)
+        for key in ("seed", "architecture", "model", "data"):
+            if theirs.get(key) != mine[key]:
+                raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
+        kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
+        shared = [stage for stage in self.stages if stage.name in kept and not stage.dynamic]
+        if not shared or shared != self.stages[: len(shared)]:
+            raise ValueError(
+                f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
+                f"this run starts with {self.stages[0].name}."
+            )
+        return shared
+
+    def borrow_stages(self, stages: list[Stage]) -> None:
+        """Take over what another run has kept of these stages, and the time that it took."""
+        if not stages:
+            return
+        source = Path(self.recipe.stages_from)
+        seconds = json.loads((source / "metrics.json").read_text())["seconds"]
+        if self.accelerator.is_main_process:
+            for stage in stages:
+                shutil.copy(source / "stages" / f"{stage.name}.safetensors", self.stage_file(stage))
+        self.accelerator.wait_for_everyone()
+        self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
+
     def build_model(self) -> DTRAM:
         recipe = self.recipe
         accelerate.utils.set_seed(recipe.seed)
@@ -164,12 +202,11 @@ class Run:
         while self.progress.stage < len(self.stages):
             stage = self.stages[self.progress.stage]
             self.train_stage(stage)
-            checkpoint.load_weights(self.model, self.stage_file(stage))
             self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
 
     def train_stage(self, stage: Stage) -> None:
         """Train one stage from where it stands, keeping the weights that do best on validation."""
-        if self.resumed is not None and self.progress.stage:
+        if self.progress.stage:
             checkpoint.load_weights(self.model, self.stage_file(self.stages[self.progress.stage - 1]))
         enter_stage(self.model, stage)
         self.task = self.make_task(stage)
@@ -230,10 +267,11 @@ class Run:
         for i, index in enumerate(bar):
             images, labels = (x[index].to(accelerator.device) for x in (split.images, split.labels))
             if recipe.data.flip:
-                images = torch.where(
-                    torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, images.flip(3), images
-                )
-            set_learning_rate(optimizer, stage, recipe.optimizer, (epoch + i / len(batches)))
+                images = augment.flip(images)
+            if any(recipe.data.distort.values()):
+                images = augment.distort(images, **recipe.data.distort)
+            set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / len(batches))
+            self.set_exploration(stage, epoch + i / len(batches))
             with accelerator.accumulate(task):
                 loss = task(images, labels)
                 if not math.isfinite(loss.total.item()):
@@ -249,6 +287,12 @@ class Run:
             totals += torch.stack([loss.total, loss.reward, loss.steps]).detach().cpu().double()
         totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / len(batches)
         return dict(zip(("loss", "reward", "steps"), totals.tolist(), strict=True))
+
+    def set_exploration(self, stage: Stage, epoch: float) -> None:
+        """The spread of the location policy, as a function of the (fractional) epoch alone."""
+        end = self.location_std
+        start = end if stage.location_std is None else stage.location_std
+        self.model.location_std = start + (end - start) * epoch / stage.epochs
 
     def validate(self, stage: Stage) -> float:
         """Mean return on validation: for a RAM, its accuracy."""
@@ -278,7 +322,9 @@ class Run:
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
             )
-        return torch.optim.AdamW(parameters, stage.learning_rate, weight_decay=settings.weight_decay)
+        return torch.optim.AdamW(
+            parameters, stage.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
 
     @property
     def eval_batch(self) -> int:
@@ -289,6 +335,8 @@ class Run:
 
     def finish(self) -> None:
         """Test every stage once, save the model, write and draw the results, print the table."""
+        self.model.location_std = self.location_std
+        world = self.accelerator.num_processes
         self.task = self.make_task(self.stages[-1]).to(self.accelerator.device)
         report.write_report(
             self.output,
@@ -298,10 +346,22 @@ class Run:
             self.task.normalise,
             self.accelerator,
             self.eval_batch,
-            {"seed": self.recipe.seed, "seconds": self.progress.seconds},
+            {
+                "seed": self.recipe.seed,
+                "seconds": self.progress.seconds,
+                "machine": f"{world} x {describe_device(self.accelerator.device)}",
+                "version": dtram_hub.__version__,
+            },
             self.recipe.mean_steps,
         )
         self.accelerator.end_training()
+
+
+def describe_device(device: torch.device) -> str:
+    """What one process runs on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
 def processes_asked_for() -> int:

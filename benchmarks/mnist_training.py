@@ -1,0 +1,234 @@
+"""Training RAM on MNIST: our step and our epochs against a plain PyTorch version, and against the bare layers.
+
+    python benchmarks/mnist_training.py [--root FOLDER_OF_THE_IDX_FILES]
+
+RAM with 6 glimpses of 8x8 pixels, batch 128, one thread. Three sides take turns in one run, medians are compared:
+
+- ours: `dtram_glimpse_mlp` in `Task`, as training/train.py runs it, gradient clipping and optimizer included;
+- plain: the same layers in straightforward PyTorch, which crops image by image in a Python loop, and for epochs sits
+  behind a torchvision dataset, torchvision's transforms and a DataLoader;
+- bound: the same linear layers as one chain, forward and backward on ready-made glimpses and locations: no crops, no
+  sampling, no loss, no optimizer.
+
+Without --root the images are random; that changes no time but that of JPEG-free decoding, which there is none of.
+"""
+
+import argparse
+import platform
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+import dtram_hub
+from dtram_hub import augment
+from dtram_hub.curriculum import Stage, Task, enter_stage
+from dtram_hub.data import index_batches
+from dtram_hub.mnist import IDX_FILES, read_mnist
+
+STEPS, CROP, WIDTH, BATCH, STD = 6, 8, 256, 128, 0.1
+SHIFT, ROTATE, SCALE = 1, 8, 0.08
+
+
+class PlainRAM(nn.Module):
+    """RAM as one writes it down at first: a loop over steps, and in it a loop over images."""
+
+    def __init__(self):
+        super().__init__()
+        self.what, self.where = nn.Linear(CROP * CROP, 128), nn.Linear(2, 128)
+        self.glimpse = nn.Linear(256, WIDTH)
+        self.input_to_hidden = nn.Linear(WIDTH, WIDTH)
+        self.hidden_to_hidden = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.locator, self.baseline = nn.Linear(WIDTH, 2), nn.Linear(WIDTH, 1)
+        self.classifier = nn.Linear(WIDTH, 10)
+
+    def crop(self, images: Tensor, locations: Tensor) -> Tensor:
+        side = images.shape[-1]
+        start = ((locations + 1) / 2 * side).long()  # in the padded image
+        end = start + CROP
+        padded = nn.functional.pad(images, [CROP // 2] * 4)
+        patches = [
+            padded[i, :, start[i, 0] : end[i, 0], start[i, 1] : end[i, 1]] for i in range(len(images))
+        ]
+        return torch.stack(patches)
+
+    def step(self, patches: Tensor, locations: Tensor, hidden: Tensor) -> Tensor:
+        seen = torch.cat([self.what(patches.flatten(1)), self.where(locations)], dim=1).relu()
+        features = self.glimpse(seen).relu()
+        return (self.input_to_hidden(features) + self.hidden_to_hidden(hidden)).relu()
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of one batch: classification after the last step, REINFORCE with a learned baseline."""
+        hidden = images.new_zeros(len(images), WIDTH)
+        log_probs, baselines = [], []
+        for _ in range(STEPS):
+            policy = torch.distributions.Normal(self.locator(hidden).tanh(), STD)
+            locations = policy.sample()
+            log_probs.append(policy.log_prob(locations).sum(1))
+            locations = locations.clamp(-1, 1)
+            baselines.append(self.baseline(hidden.detach()).squeeze(1))
+            hidden = self.step(self.crop(images, locations), locations, hidden)
+        logits = self.classifier(hidden)
+        reward = (logits.detach().argmax(1) == labels).float()[:, None].expand(-1, STEPS)
+        log_probs, baselines = torch.stack(log_probs, 1), torch.stack(baselines, 1)
+        reinforce = -(log_probs * (reward - baselines.detach())).sum(1).mean()
+        return (
+            nn.functional.cross_entropy(logits, labels)
+            + nn.functional.mse_loss(baselines, reward)
+            + reinforce
+        )
+
+
+def ours() -> tuple[Callable[[Tensor, Tensor], None], nn.Module]:
+    """Our training step, as training/train.py takes it."""
+    model = timm.create_model("dtram_glimpse_mlp", num_steps=STEPS, location_std=STD)
+    enter_stage(model, Stage("ram", STEPS, False, 1, 1e-3))
+    task = Task(model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]).train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, 1e-3, fused=True)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        task(images, labels).total.backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, model
+
+
+def plain() -> Callable[[Tensor, Tensor], None]:
+    """The plain training step."""
+    model = PlainRAM()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        optimizer.zero_grad()
+        model(images, labels).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+
+    return step
+
+
+def bound() -> Callable[[], None]:
+    """The layers alone, forward and backward."""
+    model = PlainRAM()
+    patches, locations = torch.rand(STEPS, BATCH, CROP * CROP), torch.rand(STEPS, BATCH, 2)
+
+    def step() -> None:
+        hidden, states = torch.zeros(BATCH, WIDTH), []
+        for patch, location in zip(patches, locations, strict=True):
+            hidden = model.step(patch, location, hidden)
+            states.append(hidden)
+        states = torch.stack(states)
+        heads = (model.classifier, model.locator, model.baseline)
+        sum(head(states).sum() for head in heads).backward()
+        model.zero_grad()
+
+    return step
+
+
+def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side, taken in turns after one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name in list(sides) if turn % 2 else reversed(list(sides)):
+            start = time.perf_counter()
+            sides[name]()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def torchvision_mnist(images: Tensor, labels: Tensor, folder: Path) -> torchvision.datasets.MNIST:
+    """torchvision's own dataset of these images, with its own transforms, image by image."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in IDX_FILES:
+        for name, array in zip(IDX_FILES[split], (images.squeeze(1), labels.to(torch.uint8)), strict=True):
+            head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            (raw / name.removesuffix(".gz")).write_bytes(head + array.numpy().tobytes())
+    steps = [
+        transforms.RandomAffine(
+            ROTATE, translate=(SHIFT / 28, SHIFT / 28), scale=(1 - SCALE, 1 + SCALE),
+            interpolation=transforms.InterpolationMode.BILINEAR,
+        ),
+        transforms.ToTensor(),
+    ]
+    return torchvision.datasets.MNIST(folder, train=True, transform=transforms.Compose(steps))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", help="folder with MNIST's four .gz files; random images without it")
+    parser.add_argument("--repeats", type=int, default=200, help="timed steps of each side")
+    parser.add_argument("--epochs", type=int, default=3, help="timed epochs of each side")
+    parser.add_argument("--images", type=int, default=60_000, help="images per epoch")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(1)
+    print(
+        f"{platform.machine()}, 1 thread, python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, dtram_hub {dtram_hub.__version__}, seed {args.seed}"
+    )
+    if args.root:
+        images, labels = (torch.tensor(array) for array in read_mnist(args.root, "train"))
+        images, labels = images[: args.images, None], labels[: args.images].long()
+    else:
+        images = torch.randint(0, 256, (args.images, 1, 28, 28), dtype=torch.uint8)
+        labels = torch.randint(0, 10, (args.images,))
+
+    our_step, _ = ours()
+    plain_step, bound_step = plain(), bound()
+    batch, targets = images[:BATCH], labels[:BATCH]
+    floats = batch.float() / 255
+    times = alternate(
+        {
+            "ours": lambda: our_step(batch, targets),
+            "plain": lambda: plain_step(floats, targets),
+            "bound": bound_step,
+        },
+        args.repeats,
+    )
+    print(
+        f"training step: ours {1e3 * times['ours']:.2f} ms, plain {1e3 * times['plain']:.2f} ms, "
+        f"bound {1e3 * times['bound']:.2f} ms: plain / ours {times['plain'] / times['ours']:.2f}, "
+        f"ours / bound {times['ours'] / times['bound']:.2f}",
+        flush=True,
+    )
+
+    with tempfile.TemporaryDirectory() as folder:
+        loader = DataLoader(
+            torchvision_mnist(images, labels, Path(folder)), BATCH, shuffle=True, drop_last=True
+        )
+
+        def our_epoch() -> None:
+            for index in index_batches(len(images), BATCH, seed=args.seed):
+                moved = augment.distort(images[index], shift=SHIFT, rotate=ROTATE, scale=SCALE)
+                our_step(moved, labels[index])
+
+        def plain_epoch() -> None:
+            for moved, targets in loader:
+                plain_step(moved, targets)
+
+        times = alternate({"ours": our_epoch, "plain": plain_epoch}, args.epochs)
+        print(
+            f"epoch of {len(images)} images: ours {times['ours']:.1f} s, plain {times['plain']:.1f} s: "
+            f"plain / ours {times['plain'] / times['ours']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Random changes of training images, on whole batches of uint8 at once; every image has its own."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KNOTS = 4
+
+
+def flip(images: Tensor) -> Tensor:
+    """Mirror every other image, on average: (B, C, H, W) -> the same shape."""
+    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(mirrored, images.flip(3), images)
+
+
+def distort(
+    images: Tensor, *, shift: float = 0, rotate: float = 0, scale: float = 0, bend: float = 0
+) -> Tensor:
+    """Move, turn, stretch and bend every image a little; what comes in from outside is zero.
+
+    Args:
+        images: (B, C, S, S) uint8.
+        shift: the most that an image moves each way, in pixels.
+        rotate: the most that it turns either way, in degrees.
+        scale: the most that it grows or shrinks, height and width apart, as a share of its size.
+        bend: standard deviation in pixels of a smooth random displacement (elastic distortion).
+
+    Returns:
+        (B, C, S, S) uint8, sampled bilinearly.
+    """
+    batch, side = len(images), images.shape[-1]
+
+    def uniform(most: float, *shape: int) -> Tensor:
+        return (torch.rand(batch, *shape, device=images.device) * 2 - 1) * most
+
+    angle = uniform(math.radians(rotate))
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
+    theta = torch.cat([turn * (1 + uniform(scale, 2, 1)), 2 * uniform(shift, 2, 1) / side], dim=2)
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    if bend:
+        knots = torch.randn(batch, 2, KNOTS, KNOTS, device=images.device) * (2 * bend / side)
+        grid = grid + F.interpolate(knots, (side, side), mode="bicubic").permute(0, 2, 3, 1)
+    return F.grid_sample(images.float(), grid, align_corners=False).round().to(torch.uint8)

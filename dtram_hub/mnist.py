@@ -1,0 +1,73 @@
+"""MNIST: from the four original idx files, or from the Hub; every pixel is checked against its checksum."""
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+HUB_ID = "ylecun/mnist"
+NUM_IMAGES = {"train": 60_000, "test": 10_000}
+IDX_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+# sha256 of the pixels and of the labels alone, as bytes in their original order: the same from either source.
+CHECKSUMS = {
+    "train": (
+        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    ),
+    "test": (
+        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    ),
+}
+
+
+def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """One split of MNIST.
+
+    Args:
+        root: folder with the four original .gz files; without one, the Hub's `ylecun/mnist` is downloaded.
+        split: "train" (60,000 images) or "test" (10,000).
+
+    Returns:
+        images (N, 28, 28) uint8, labels (N,) uint8.
+
+    Raises:
+        ValueError: a file is missing, truncated or not what it should be; it is named.
+    """
+    if root is None:
+        arrays, names = _read_hub(split), (f"the images of {HUB_ID}", f"the labels of {HUB_ID}")
+    else:
+        paths = [Path(root) / name for name in IDX_FILES[split]]
+        arrays, names = [_read_idx(path) for path in paths], map(str, paths)
+    count = NUM_IMAGES[split]
+    for array, name, checksum in zip(arrays, names, CHECKSUMS[split], strict=True):
+        if hashlib.sha256(array.tobytes()).hexdigest() != checksum:
+            raise ValueError(f"{name}: not the {count} {split} items of MNIST (its checksum differs).")
+    images, labels = arrays
+    return images.reshape(count, 28, 28), labels
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """The bytes behind the header of a gzipped idx file: magic number, number of dimensions, their sizes."""
+    if not path.is_file():
+        raise ValueError(
+            f"data.root has no {path.name} ({path}); data.source='mnist' takes a folder with the four original "
+            ".gz files, or none to load the Hub's copy."
+        )
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: truncated or no gzip file ({error}).") from None
+    header = 4 + 4 * content[3] if len(content) > 3 else 0
+    return np.frombuffer(content, np.uint8, offset=min(header, len(content)))
+
+
+def _read_hub(split: str) -> list[np.ndarray]:
+    found = datasets.load_dataset(HUB_ID, split=split).with_format("numpy")
+    return [np.asarray(found[column]).astype(np.uint8) for column in ("image", "label")]

@@ -1,0 +1,116 @@
+"""Small encoders for small glimpses, registered with timm as `glimpse_convnet` and `glimpse_mlp`."""
+
+import torch
+import torch.nn.functional as F
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+
+class GlimpseConvNet(nn.Module):
+    """Two strided convolutions and a linear layer that keeps where in the glimpse each stroke is.
+
+    For views of `img_size` pixels only: the features are flattened, not pooled, since a part of a digit
+    means something else on the left of a glimpse than on its right.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 12,
+        in_chans: int = 1,
+        num_classes: int = 10,
+        widths: tuple[int, int] = (16, 32),
+        num_features: int = 128,
+        global_pool: str = "",
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = num_features
+        side = (img_size + 3) // 4
+        self.conv1 = nn.Conv2d(in_chans, widths[0], 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1)
+        self.conv3 = nn.Conv2d(widths[1], widths[1], 3, stride=2, padding=1)
+        self.fc = nn.Linear(widths[1] * side * side, num_features)
+        self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.conv3(self.conv2(self.conv1(x).relu()).relu()).relu()
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.fc(x.flatten(1)).relu()
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class GlimpseMLP(nn.Module):
+    """What a glimpse shows and where it was taken, as one vector: the glimpse network of RAM (section 4.2).
+
+        what = ReLU(W_1 pixels), where = ReLU(W_2 location), features = ReLU(W_3 [what, where])
+
+    For views of `img_size` pixels only. A view without a location counts as taken in the middle.
+    """
+
+    reads_locations = True
+
+    def __init__(
+        self,
+        img_size: int = 8,
+        in_chans: int = 1,
+        num_classes: int = 10,
+        what_features: int = 128,
+        where_features: int = 128,
+        num_features: int = 256,
+        global_pool: str = "",
+    ):
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = num_features
+        # Linear in the pixels, kept in the shape of a convolution: timm adapts its channels to `in_chans`.
+        self.what = nn.Conv2d(in_chans, what_features, img_size)
+        self.where = nn.Linear(2, where_features)
+        self.fc = nn.Linear(what_features + where_features, num_features)
+        self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x: Tensor, locations: Tensor | None = None) -> Tensor:
+        """Views (N, C, S, S) and where they were taken, (N, 2) in [-1, 1] -> (N, D)."""
+        if locations is None:
+            locations = x.new_zeros(len(x), 2)
+        what = F.linear(x.flatten(1), self.what.weight.flatten(1), self.what.bias)
+        where = self.where(locations.to(x.dtype))
+        return self.fc(torch.cat([what, where], dim=1).relu()).relu()
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _cfg(side: int, first_conv: str) -> dict:
+    """Grey views of `side` pixels, in [0, 1]."""
+    return {
+        "input_size": (1, side, side),
+        "num_classes": 10,
+        "pool_size": None,
+        "mean": (0.0,),
+        "std": (1.0,),
+        "fixed_input_size": True,
+        "first_conv": first_conv,
+        "classifier": "head",
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {"glimpse_convnet": _cfg(12, "conv1"), "glimpse_mlp": _cfg(8, "what")}
+)
+
+
+@register_model
+def glimpse_convnet(pretrained: bool = False, **kwargs) -> GlimpseConvNet:
+    return build_model_with_cfg(GlimpseConvNet, "glimpse_convnet", pretrained, **kwargs)
+
+
+@register_model
+def glimpse_mlp(pretrained: bool = False, **kwargs) -> GlimpseMLP:
+    return build_model_with_cfg(GlimpseMLP, "glimpse_mlp", pretrained, **kwargs)

@@ -1,0 +1,54 @@
+"""One stage of a finished run as a model directory of its own: RAM-4 from the curriculum of a DT-RAM, say.
+
+    python training/export.py runs/mnist-dtram-98-0 ram_4 checkpoints/my_ram4
+
+`timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the results of
+this stage alone.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from dtram_hub import checkpoint
+from dtram_hub.checks import check_choice
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("stage", help="encoder, ram_2, ram_3, ... or dtram")
+    parser.add_argument("output", type=Path, help="folder to write")
+    args = parser.parse_args(argv)
+    try:
+        export(args.run, args.stage, args.output)
+    except ValueError as error:
+        sys.exit(f"export.py: {error}")
+
+
+def export(run: Path, stage: str, output: Path) -> None:
+    """Write the weights that `stage` kept, the model's configuration, metrics and recipe into `output`."""
+    model = checkpoint.load(run)
+    if not (run / "metrics.json").is_file():
+        raise ValueError(f"run={str(run)!r} has no metrics.json; accepted is the folder of a finished run.")
+    metrics = json.loads((run / "metrics.json").read_text())
+    check_choice("stage", stage, {row["stage"]: row for row in metrics["results"]})
+    rows = [row for row in metrics["results"] if row["stage"] == stage]  # the stage's own row comes first
+    model.num_steps, model.dynamic = rows[0]["num_steps"], stage == "dtram"
+    checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
+    checkpoint.save(model, output, model.pretrained_cfg.get("label_names"))
+    trained = list(metrics["seconds"])
+    trained = trained[: trained.index(stage) + 1]
+    metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in trained}}
+    if not model.dynamic:
+        del metrics["curves"]
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    shutil.copy(run / "recipe.yaml", output / "recipe.yaml")
+
+
+if __name__ == "__main__":
+    main()
