@@ -56,9 +56,7 @@ class PlainRAM(nn.Module):
         start = ((locations + 1) / 2 * side).long()  # in the padded image
         end = start + CROP
         padded = nn.functional.pad(images, [CROP // 2] * 4)
-        patches = [
-            padded[i, :, start[i, 0] : end[i, 0], start[i, 1] : end[i, 1]] for i in range(len(images))
-        ]
+        patches = [padded[i, :, start[i, 0] : end[i, 0], start[i, 1] : end[i, 1]] for i in range(len(images))]
         return torch.stack(patches)
 
     def step(self, patches: Tensor, locations: Tensor, hidden: Tensor) -> Tensor:
@@ -159,7 +157,9 @@ def torchvision_mnist(images: Tensor, labels: Tensor, folder: Path) -> torchvisi
             (raw / name.removesuffix(".gz")).write_bytes(head + array.numpy().tobytes())
     steps = [
         transforms.RandomAffine(
-            ROTATE, translate=(SHIFT / 28, SHIFT / 28), scale=(1 - SCALE, 1 + SCALE),
+            ROTATE,
+            translate=(SHIFT / 28, SHIFT / 28),
+            scale=(1 - SCALE, 1 + SCALE),
             interpolation=transforms.InterpolationMode.BILINEAR,
         ),
         transforms.ToTensor(),

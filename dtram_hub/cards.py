@@ -37,7 +37,9 @@ def render_card(folder: str | Path, template: str | Path) -> ModelCard:
     config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics"))
     recipe = OmegaConf.load(folder / "recipe.yaml")
     if recipe.data.source not in DATA:
-        raise ValueError(f"data.source={recipe.data.source!r} has no description; known are {', '.join(DATA)}.")
+        raise ValueError(
+            f"data.source={recipe.data.source!r} has no description; known are {', '.join(DATA)}."
+        )
     data, arguments, result = DATA[recipe.data.source], config["model_args"], metrics["results"][0]
     cfg = config["pretrained_cfg"]
     return ModelCard.from_template(
@@ -76,7 +78,10 @@ def _error(accuracy: float) -> float:
 
 
 def _card_data(name: str, data: dict, result: dict) -> ModelCardData:
-    metrics = {"accuracy": ("Accuracy", result["accuracy"]), "mean_steps": ("Mean steps", result["mean_steps"])}
+    metrics = {
+        "accuracy": ("Accuracy", result["accuracy"]),
+        "mean_steps": ("Mean steps", result["mean_steps"]),
+    }
     return ModelCardData(
         model_name=name,
         library_name="timm",
@@ -113,7 +118,10 @@ def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:
     return {
         "policies": list(curves),
         "rows": [
-            {"steps": steps, "errors": [_error(accuracy_at_mean_steps(curve, steps)) for curve in curves.values()]}
+            {
+                "steps": steps,
+                "errors": [_error(accuracy_at_mean_steps(curve, steps)) for curve in curves.values()],
+            }
             for steps in budgets
         ],
     }

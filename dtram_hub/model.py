@@ -350,6 +350,12 @@ class DTRAM(nn.Module):
         check_images(images, self.in_chans, self._least_size())
         return early_exit.predict(self, images, self.stop_threshold, self.num_steps).logits
 
+    def policy_split(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """All parameters but those of the two policies, and those: they learn from far noisier gradients."""
+        policies = [*self.locator.parameters(), *self.stop_head.parameters()]
+        chosen = {id(parameter) for parameter in policies}
+        return [parameter for parameter in self.parameters() if id(parameter) not in chosen], policies
+
     def get_classifier(self) -> nn.Module:
         """The head that reads class logits off h (in a residual model, the correction)."""
         return self.head

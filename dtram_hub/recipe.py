@@ -66,6 +66,7 @@ class OptimizerRecipe:
     step_epochs: int = 30
     step_factor: float = 0.1
     clip_norm: float | None = 5.0
+    policy_rate: float = 1.0
 
 
 @dataclass
@@ -128,7 +129,11 @@ def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
 
 def load_data(recipe: Recipe) -> Data:
     """All splits of the recipe's data source, as large and as coloured as its model wants them."""
-    options = {name: value for name, value in asdict(recipe.data).items() if name not in ("flip", "distort", "options")}
+    options = {
+        name: value
+        for name, value in asdict(recipe.data).items()
+        if name not in ("flip", "distort", "options")
+    }
     size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
     return data.load(seed=recipe.seed, image_size=size, in_chans=channels, **options, **recipe.data.options)
 

@@ -30,9 +30,7 @@ def _cfg(backbone: str, image_size: int = 512) -> dict:
 
 
 WEIGHTS = Path(__file__).parent / "weights"
-SHIPPED = {
-    path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))
-}
+SHIPPED = {path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))}
 # The model of section 4.2 for MNIST: every look is a glimpse, the first one too.
 MNIST = {
     "backbone": "glimpse_mlp",

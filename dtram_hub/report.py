@@ -58,7 +58,9 @@ def write_report(
         if stage.dynamic and mean_steps:
             _, probs = rollout_split(model, data.splits["validation"], normalise, accelerator, batch_size)
             model.stop_threshold = threshold_for(probs, mean_steps)
-        held_out = predict_split(model, data.splits["validation"], normalise, accelerator, batch_size).scores()
+        held_out = predict_split(
+            model, data.splits["validation"], normalise, accelerator, batch_size
+        ).scores()
         answers = predict_split(model, test, normalise, accelerator, batch_size)
         row = {"model": _title(stage), "stage": stage.name, "num_steps": stage.num_steps}
         rows.append(row | {"validation_accuracy": held_out["accuracy"]} | answers.scores())

@@ -101,9 +101,7 @@ def _cfg(side: int, first_conv: str) -> dict:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {"glimpse_convnet": _cfg(12, "conv1"), "glimpse_mlp": _cfg(8, "what")}
-)
+default_cfgs = generate_default_cfgs({"glimpse_convnet": _cfg(12, "conv1"), "glimpse_mlp": _cfg(8, "what")})
 
 
 @register_model

@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dtram_hub.glimpse import context_view, crop_bilinear, crop_exact, glimpse_corners, glimpses, resize
+from dtram_hub.glimpse import (
+    context_view,
+    crop_bilinear,
+    crop_exact,
+    glimpse_corners,
+    glimpses,
+    resize,
+    retina,
+)
 
 
 def sliced(images: torch.Tensor, corners: torch.Tensor, crop: int) -> torch.Tensor:
@@ -81,3 +89,17 @@ def test_context_views() -> None:
     assert context_view(images, "resize", 4).shape == (2, 3, 4, 4)
     flat = torch.full((1, 1, 12, 12), 0.25)
     torch.testing.assert_close(context_view(flat, "resize", 5), torch.full((1, 1, 5, 5), 0.25))
+
+
+def test_retina_is_glimpses_of_doubling_width_around_one_place() -> None:
+    images = torch.rand(3, 2, 32, 32)
+    places = torch.tensor([[0.0, 0.0], [-1.0, 0.3], [0.9, -0.9]])
+    seen = retina(images, places, crop=4, size=4, scales=3)
+    assert seen.shape == (3, 6, 4, 4)
+    for k, width in enumerate((4, 8, 16)):
+        expected = resize(crop_exact(images, places, width), 4)
+        torch.testing.assert_close(seen[:, 2 * k : 2 * k + 2], expected, rtol=0, atol=0)
+    # All scales look at the same place: on a ramp, every one of them has the same mean away from the border.
+    ramp = torch.arange(32.0).expand(1, 1, 32, 32)
+    means = retina(ramp, torch.zeros(1, 2), 4, 4, 3).mean((2, 3))
+    torch.testing.assert_close(means, torch.full((1, 3), 15.5), rtol=0, atol=1e-4)

@@ -8,6 +8,7 @@ import dtram_hub
 from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.curriculum import Stage, Task, enter_stage
+from dtram_hub.glimpse import retina
 
 
 def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
@@ -114,6 +115,60 @@ def test_several_rollouts_equal_a_repeated_batch(context: str) -> None:
     torch.testing.assert_close(together.locations, apart.locations, equal_nan=True)
 
 
+@pytest.mark.parametrize("context", ["resize", "none"])
+def test_log_probs_are_those_of_the_draws_under_the_policy_of_the_step_before(context: str) -> None:
+    model = DTRAM("glimpse_convnet", 5, 1, 3, 32, context, 12, 12, hidden_size=32, aggregate="last").eval()
+    torch.nn.init.normal_(model.locator.weight)
+    model.location_std = 0.01  # so that next to no draw falls outside of the image, where it would be clipped
+    images = torch.rand(6, 1, 32, 32)
+    found = model.rollout(images, sample=True)
+    hidden = model.initial_hidden(images)
+    for t in range(3):
+        place = None if hidden is None else found.locations[:, t]
+        if place is not None:
+            policy = torch.distributions.Normal(model.locate(hidden), 0.01)
+            inside = (place.abs() < 1).all(1)
+            expected = policy.log_prob(place).sum(1)
+            assert inside.any()
+            torch.testing.assert_close(
+                found.location_log_probs[inside, t], expected[inside], rtol=1e-3, atol=1e-2
+            )
+        else:
+            assert found.location_log_probs[:, t].eq(0).all()
+        hidden = model.step(model.look(images, place)[0], hidden, place)
+        torch.testing.assert_close(found.logits[:, t], model.classify(hidden, None))
+        torch.testing.assert_close(found.baselines[:, t + 1], model.baseline(hidden).squeeze(1))
+
+
+def test_the_retina_is_what_the_encoder_sees() -> None:
+    model = DTRAM(
+        "glimpse_mlp",
+        10,
+        1,
+        2,
+        28,
+        "none",
+        glimpse_crop=4,
+        glimpse_size=8,
+        glimpse_scales=3,
+        aggregate="last",
+    )
+    assert model.encoder.what.in_channels == 3
+    seen = []
+    model.encoder.forward_features = lambda views, *where: seen.append(views) or torch.zeros(len(views), 256)
+    images, places = torch.rand(2, 1, 28, 28), torch.zeros(2, 2, 2)
+    model.rollout(images, locations=places)
+    assert torch.equal(seen[0], retina(images, places[:, 0], 4, 8, 3))
+
+
+def test_parameters_of_the_policies_are_told_apart(small_model: DTRAM) -> None:
+    others, policies = small_model.policy_split()
+    names = {id(parameter): name for name, parameter in small_model.named_parameters()}
+    assert {names[id(p)].split(".")[0] for p in policies} == {"locator", "stop_head"}
+    assert len(others) + len(policies) == len(names)
+    assert not {names[id(p)].split(".")[0] for p in others} & {"locator", "stop_head"}
+
+
 def test_given_locations_are_looked_at(small_model: DTRAM) -> None:
     places = torch.rand(5, 4, 2) * 2 - 1
     rollout = small_model.rollout(torch.rand(5, 1, 32, 32), locations=places)
@@ -152,6 +207,7 @@ def test_registered_models_have_timms_configuration() -> None:
         "dtram_resnet18",
         "dtram_resnet50",
         "dtram_mobilenetv2_100",
+        "dtram_glimpse_mlp",
     }
 
 
@@ -228,6 +284,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
         ({"image_size": 10}, "image_size=10 is smaller than the largest view, 12 pixels"),
         ({"backbone": "resnet81"}, "backbone='resnet81' is not a timm model. Did you mean 'resnet18'?"),
         ({"context": "none", "aggregate": "residual"}, "aggregate='residual' needs a context view"),
+        ({"glimpse_scales": 2}, "glimpse_scales=2 stacks channels"),
         ({"context_size": 16}, "takes one input size, not context_size and glimpse_size of 12 and 16"),
     ],
 )

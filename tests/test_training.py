@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import export as export_script
 import train as train_script
 from dtram_hub import checkpoint
 from folders import make_folder
@@ -198,6 +199,59 @@ def test_compare_gives_mean_and_spread(finished: tuple[Path, str], tmp_path: Pat
     assert "| DT-RAM | 2.00 ± 0.00 | 85.00 ± 7.07 | 80.00, 90.00 |" in run_script(
         "compare.py", *map(str, runs)
     )
+
+
+def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    whole, _ = finished
+    output = tmp_path / "shared"
+    printed = train(f"output={output}", f"stages_from={whole}")
+    assert "ram_3" not in printed.split("test images")[0]
+    assert "dtram    epoch  2/2" in printed
+    expected, found = load_file(whole / "model.safetensors"), load_file(output / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, output))
+    assert after["results"] == before["results"]
+    assert after["seconds"].keys() == before["seconds"].keys()
+    assert after["seconds"]["ram_2"] == before["seconds"]["ram_2"]
+    other = [f"output={tmp_path / 'other'}", f"stages_from={whole}"]
+    assert f"stages_from='{whole}': that run has another 'seed'" in refusal(*other, "seed=1")
+    assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
+    assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
+
+
+def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
+    run, _ = finished
+    run_script("export.py", str(run), "ram_2", str(tmp_path / "ram2"))
+    model = timm.create_model(f"local-dir:{tmp_path / 'ram2'}", pretrained=True)
+    assert (model.num_steps, model.dynamic) == (2, False)
+    kept = load_file(run / "stages" / "ram_2.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in model.state_dict().items())
+    whole, own = (json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "ram2"))
+    assert own["results"] == [row for row in whole["results"] if row["stage"] == "ram_2"]
+    assert list(own["seconds"]) == ["encoder", "ram_2"]
+    assert "curves" not in own
+    with pytest.raises(SystemExit, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):
+        export_script.main([str(run), "ram_9", str(tmp_path / "none")])
+
+
+def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None:
+    words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.policy_rate=0.25"]
+    run = train_script.Run(
+        train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), resume=False
+    )
+    stage = next(stage for stage in run.stages if stage.name == "ram_2")
+    for epoch, expected in [(0.0, 0.5), (1.0, 0.35), (2.0, 0.2)]:
+        run.set_exploration(stage, epoch)
+        assert run.model.location_std == pytest.approx(expected)
+    train_script.enter_stage(run.model, stage)
+    optimizer = run.make_optimizer(stage)
+    train_script.set_learning_rate(optimizer, stage, run.recipe.optimizer, 1.1)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates[0] == pytest.approx(stage.learning_rate / 2)  # half way down the cosine, warm-up left out
+    assert rates[1] == rates[0] / 4
+    assert [p.shape for p in optimizer.param_groups[1]["params"]] == [(2, 16), (2,)]
 
 
 def test_damaged_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path) -> None:

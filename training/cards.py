@@ -1,6 +1,6 @@
 """Write the model cards of the checkpoints that ship with the package, from their own files.
 
-    python training/cards.py
+python training/cards.py
 """
 
 import argparse

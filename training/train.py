@@ -314,17 +314,15 @@ class Run:
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         settings = self.recipe.optimizer
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.requires_grad], "rate": rate}
+            for parameters, rate in zip(self.model.policy_split(), (1.0, settings.policy_rate), strict=True)
+        ]
+        groups = [group for group in groups if group["params"]]
+        common = {"lr": stage.learning_rate, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                stage.learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            )
-        return torch.optim.AdamW(
-            parameters, stage.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
+        return torch.optim.AdamW(groups, fused=True, **common)
 
     @property
     def eval_batch(self) -> int:
@@ -386,7 +384,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, stage: Stage, settings, 
     elif settings.schedule == "step":
         rate *= settings.step_factor ** (int(epoch) // settings.step_epochs)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]
 
 
 if __name__ == "__main__":

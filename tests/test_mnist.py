@@ -1,0 +1,94 @@
+"""MNIST from its four files: what comes out, and which file is named when one is wrong."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dtram_hub import data
+from dtram_hub.mnist import IDX_FILES, read_mnist
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+needs_mnist = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")
+
+
+def load(root: Path, **options) -> data.Data:
+    return data.load(
+        "mnist", seed=options.pop("seed", 0), image_size=28, in_chans=1, root=str(root), **options
+    )
+
+
+@needs_mnist
+def test_the_real_files() -> None:
+    images, labels = read_mnist(REAL, "test")
+    assert (images.shape, images.dtype, labels.shape) == ((10_000, 28, 28), np.uint8, (10_000,))
+    assert labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@needs_mnist
+def test_validation_is_held_out_by_the_seed_and_test_is_whole() -> None:
+    found = load(REAL, num_validation=5000)
+    assert {name: len(split) for name, split in found.splits.items()} == {
+        "train": 55_000,
+        "validation": 5_000,
+        "test": 10_000,
+    }
+    images, _ = read_mnist(REAL, "train")
+    parts = torch.cat([found.splits["train"].images, found.splits["validation"].images]).sum((1, 2, 3))
+    assert torch.equal(parts.sort().values, torch.tensor(images).sum((1, 2)).sort().values)
+    again, other = load(REAL), load(REAL, seed=1)
+    assert torch.equal(found.splits["validation"].images, again.splits["validation"].images)
+    assert not torch.equal(found.splits["validation"].images, other.splits["validation"].images)
+
+
+def write(root: Path, name: str, content: bytes) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / name).write_bytes(content)
+    return root / name
+
+
+def test_a_missing_a_truncated_a_foreign_and_a_changed_file_are_named(tmp_path: Path) -> None:
+    images, labels = IDX_FILES["train"]
+    with pytest.raises(ValueError, match=rf"data\.root has no {images}"):
+        load(tmp_path)
+    packed = gzip.compress(bytes([0, 0, 8, 3]) + bytes(12) + bytes(range(256)) * 40)
+    path = write(tmp_path, images, packed[: len(packed) // 2])
+    write(tmp_path, labels, gzip.compress(bytes([0, 0, 8, 1]) + bytes(4) + bytes(10)))
+    with pytest.raises(ValueError, match=rf"{path}: truncated or no gzip file"):
+        load(tmp_path)
+    path.write_bytes(b"not gzip at all")
+    with pytest.raises(ValueError, match=rf"{path}: truncated or no gzip file"):
+        load(tmp_path)
+    for content in (packed, gzip.compress(b"")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{path}: not the 60000 train items of MNIST"):
+            load(tmp_path)
+
+
+@needs_mnist
+def test_one_changed_label_is_found(tmp_path: Path) -> None:
+    for name in IDX_FILES["train"]:
+        shutil.copyfile(REAL / name, tmp_path / name)
+    path = tmp_path / IDX_FILES["train"][1]
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[-1] ^= 1
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(ValueError, match=rf"{path}: not the 60000 train items of MNIST"):
+        read_mnist(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 32}, "image_size=32; data.source='mnist' has images of 28 pixels"),
+        ({"in_chans": 3}, "in_chans=3; data.source='mnist' is grey"),
+        ({"num_validation": 0}, r"data.options.num_validation=0 is not a number in \[1, 59999\]"),
+    ],
+)
+def test_bad_settings_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.load("mnist", **({"seed": 0, "image_size": 28, "in_chans": 1, "root": "."} | change))
