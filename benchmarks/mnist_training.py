@@ -1,16 +1,17 @@
-"""Training RAM on MNIST: our step and our epochs against a plain PyTorch version, and against the bare layers.
+"""Training RAM on MNIST: our step and our epochs against plain PyTorch, and against the bare layers.
 
     python benchmarks/mnist_training.py [--root FOLDER_OF_THE_IDX_FILES]
 
-RAM with 6 glimpses of 8x8 pixels, batch 128, one thread. Three sides take turns in one run, medians are compared:
+RAM with 6 glimpses of 8x8 pixels, batch 128, one thread. Three sides take turns in one run, medians are
+compared:
 
 - ours: `dtram_glimpse_mlp` in `Task`, as training/train.py runs it, gradient clipping and optimizer included;
-- plain: the same layers in straightforward PyTorch, which crops image by image in a Python loop, and for epochs sits
-  behind a torchvision dataset, torchvision's transforms and a DataLoader;
-- bound: the same linear layers as one chain, forward and backward on ready-made glimpses and locations: no crops, no
-  sampling, no loss, no optimizer.
+- plain: the same layers in straightforward PyTorch, which crops image by image in a Python loop, and for
+  epochs sits behind a torchvision dataset, torchvision's transforms and a DataLoader;
+- bound: the same linear layers as one chain, forward and backward on ready-made glimpses and locations: no
+  crops, no sampling, no loss, no optimizer.
 
-Without --root the images are random; that changes no time but that of JPEG-free decoding, which there is none of.
+Without --root the images are random, which changes no time.
 """
 
 import argparse

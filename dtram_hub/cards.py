@@ -13,9 +13,9 @@ DATA = {
         "name": "MNIST",
         "hub_id": "ylecun/mnist",
         "license": "MIT, as its copy on the Hub says",
-        "description": "60,000 training images, some of them held out for validation, and 10,000 test images.",
-        "limits": "It knows single, centred, white handwritten digits on black, and answers anything else just as "
-        "surely. MNIST is an easy, much used test set: differences of a few hundredths of a percent mean nothing.",
+        "description": "60,000 training images, some of them held out for validation; 10,000 test images.",
+        "limits": "It knows single, centred, white handwritten digits on black, and answers anything else\n"
+        "just as surely. MNIST is an easy, much used test set: a few hundredths of a percent mean nothing.",
     },
 }
 
@@ -109,7 +109,8 @@ def _summary(arguments: dict, data: dict) -> str:
     if arguments["dynamic"]:
         steps = f"at most {arguments['num_steps']} looks, and stops by itself when it has seen enough"
         return f"A classifier for {data['name']} that sees {view}{glimpses}: {steps}."
-    return f"A classifier for {data['name']} that sees {view}{glimpses}, always {arguments['num_steps']} looks (RAM)."
+    looks = f"always {arguments['num_steps']} looks (RAM)"
+    return f"A classifier for {data['name']} that sees {view}{glimpses}, {looks}."
 
 
 def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:

@@ -18,7 +18,7 @@ class Stage:
     """One stage: what it is called, how many steps it takes, and how it is trained.
 
     split: names of the data splits that it trains on, joined by "+".
-    location_std: of the location policy at the start of the stage; it falls evenly to the model's own by the end.
+    location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
     """
 
     name: str

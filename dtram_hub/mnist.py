@@ -57,8 +57,8 @@ def _read_idx(path: Path) -> np.ndarray:
     """The bytes behind the header of a gzipped idx file: magic number, number of dimensions, their sizes."""
     if not path.is_file():
         raise ValueError(
-            f"data.root has no {path.name} ({path}); data.source='mnist' takes a folder with the four original "
-            ".gz files, or none to load the Hub's copy."
+            f"data.root has no {path.name} ({path}); data.source='mnist' takes a folder with the four "
+            "original .gz files, or none to load the Hub's copy."
         )
     try:
         content = gzip.decompress(path.read_bytes())

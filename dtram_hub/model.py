@@ -61,8 +61,8 @@ class DTRAM(nn.Module):
         context_size: side of the first look as the encoder sees it.
         glimpse_crop: side of a glimpse in image pixels.
         glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` unless given.
-        glimpse_scales: how many glimpses of growing width are taken around each location and stacked as channels
-            (the retina of the original RAM); more than one needs context="none".
+        glimpse_scales: how many glimpses of growing width are taken around each location and stacked as
+            channels (the retina of the original RAM); more than one needs context="none".
         hidden_size: width H of the recurrent state.
         aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
             classifier on the context view a correction from h_t that starts at zero.
@@ -289,7 +289,7 @@ class DTRAM(nn.Module):
             states.append(hidden)
             draws.append(images.new_full((len(hidden), 2), torch.nan) if draw is None else draw)
 
-        # The heads read all steps at once, steps first: fewer, larger and contiguous operations, also backwards.
+        # The heads read all steps at once, steps first: fewer, larger, contiguous operations, also backwards.
         states[0] = torch.zeros_like(hidden) if states[0] is None else states[0].to(hidden.dtype)
         before, after, draws = torch.stack(states[:-1]), torch.stack(states[1:]), torch.stack(draws)
         log_probs = torch.zeros_like(draws[:, :, 0])

@@ -10,8 +10,8 @@ from torch import Tensor
 def sample_location(means: Tensor, std: float) -> Tensor:
     """Draw where to look, l ~ N(mean, std^2 I): (N, 2) in [-1, 1] -> (N, 2), a constant to autograd.
 
-    The draw may lie outside of the image. It is clipped only to take the glimpse, so that the policy stays an exact
-    Gaussian, whose `location_log_probs` carry the gradient.
+    The draw may lie outside of the image. It is clipped only to take the glimpse, so that the policy stays an
+    exact Gaussian, whose `location_log_probs` carry the gradient.
     """
     return means.detach() + std * torch.randn_like(means)
 

@@ -1,7 +1,7 @@
 """The names that timm knows our models by, once this package is imported.
 
-`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture. Every folder of
-`weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
+`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture. Every
+folder of `weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
 """
 
 import json
@@ -60,7 +60,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
-    """Build a model with the caller's keywords, else those that its checkpoint was trained with, else `defaults`."""
+    """Build a model with the caller's keywords, else those of its shipped checkpoint, else `defaults`."""
     tag = kwargs.get("pretrained_cfg")
     if pretrained and tag is None and timm.is_model_pretrained(variant):
         tag = timm.get_pretrained_cfg(variant).tag

@@ -2,8 +2,8 @@
 
     python training/export.py runs/mnist-dtram-98-0 ram_4 checkpoints/my_ram4
 
-`timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the results of
-this stage alone.
+`timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the
+results of this stage alone.
 """
 
 import argparse
