@@ -3,7 +3,7 @@
 Importing this package registers its models with timm: `timm.create_model("dtram_resnet50")`.
 """
 
-from . import registry, small_encoders  # noqa: F401  (registers the models)
+from . import registry  # noqa: F401  (registers the models)
 from .early_exit import Prediction, calibrate
 from .model import DTRAM, Rollout
 

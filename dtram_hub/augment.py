@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KNOTS = 4
+DISTORTIONS = ("shift", "rotate", "scale", "bend")
+KNOTS = 4  # of the random displacement, along each side
 
 
 def flip(images: Tensor) -> Tensor:

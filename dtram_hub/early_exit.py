@@ -41,7 +41,7 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
     looking = torch.arange(batch, device=images.device)
     hidden = model.initial_hidden(images)
     for t in range(max_steps):
-        place = None if hidden is None else model.locate(hidden)
+        place = None if hidden is None else model.locate(hidden, t)
         if place is not None:
             locations[looking, t] = place.to(locations.dtype)
         features, own_logits = model.look(images if len(looking) == batch else images[looking], place)

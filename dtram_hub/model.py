@@ -24,6 +24,7 @@ from .encoder import create_encoder, encode, encode_and_classify, feature_size, 
 from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
 
 AGGREGATES = ("last", "residual")
+LOCATORS = ("shared", "stepwise")
 STOPPERS = ("linear", "confidence")
 
 
@@ -67,6 +68,8 @@ class DTRAM(nn.Module):
         aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
             classifier on the context view a correction from h_t that starts at zero.
         location_std: fixed standard deviation of the location policy, in units of half the image.
+        locator: "shared" reads the next location off h_t by one linear layer (the paper); "stepwise" adds a
+            place of each step's own, and starts from those alone (the authors share no locator among steps).
         location_input: whether the model is told where each glimpse was taken: its encoder, if that one reads
             locations, else its core.
         dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
@@ -95,6 +98,7 @@ class DTRAM(nn.Module):
         hidden_size: int = 512,
         aggregate: str = "residual",
         location_std: float = 0.2,
+        locator: str = "shared",
         location_input: bool = False,
         dynamic: bool = True,
         stopper: str = "confidence",
@@ -116,6 +120,7 @@ class DTRAM(nn.Module):
         self.hidden_size = hidden_size
         self.aggregate = aggregate
         self.location_std = location_std
+        self.locator_kind = locator
         self.location_input = location_input
         self.dynamic = dynamic
         self.stopper = stopper
@@ -136,6 +141,11 @@ class DTRAM(nn.Module):
         told = location_input and not self.encoder_reads_locations
         self.location_to_hidden = nn.Linear(2, hidden_size, bias=False) if told else None
         self.locator = nn.Linear(hidden_size, 2)
+        self.places = None
+        if locator == "stepwise":
+            nn.init.zeros_(self.locator.weight)
+            nn.init.zeros_(self.locator.bias)
+            self.places = nn.Parameter(torch.empty(num_steps, 2).uniform_(-0.5, 0.5))
         self.baseline = nn.Linear(hidden_size, 1)
         self._reset_heads(num_classes)
 
@@ -159,7 +169,8 @@ class DTRAM(nn.Module):
     def arguments(self) -> dict:
         """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""
         names = [p.name for p in inspect.signature(DTRAM).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        return {name: getattr(self, name) for name in names} | self.encoder_kwargs
+        own = {"locator": self.locator_kind}
+        return {name: own.get(name, getattr(self, name)) for name in names} | self.encoder_kwargs
 
     def _check_arguments(self) -> None:
         check_integer("num_classes", self.num_classes, 0)
@@ -168,6 +179,7 @@ class DTRAM(nn.Module):
             check_integer(name, getattr(self, name), 1)
         check_choice("context", self.context, CONTEXTS)
         check_choice("aggregate", self.aggregate, AGGREGATES)
+        check_choice("locator", self.locator_kind, LOCATORS)
         check_choice("stopper", self.stopper, STOPPERS)
         check_choice("crop_mode", self.crop_mode, CROP_MODES)
         check_number("location_std", self.location_std, 0, 2, open_low=True)
@@ -224,9 +236,17 @@ class DTRAM(nn.Module):
             total = total + self.location_to_hidden(locations.to(total.dtype))
         return total.relu()
 
-    def locate(self, hidden: Tensor) -> Tensor:
-        """Mean of the next location: (N, H) -> (N, 2) float32 in [-1, 1]."""
-        return self.locator(hidden).float().tanh()
+    def locate(self, hidden: Tensor, step: int) -> Tensor:
+        """Mean of the location that look `step` + 1 takes: (..., N, H) -> (..., N, 2) float32 in [-1, 1].
+
+        With a leading dimension, `step` is that of its first entry.
+        """
+        means = self.locator(hidden).float()
+        if self.places is not None:
+            last = len(self.places) - 1
+            steps = [min(step + i, last) for i in range(len(hidden))] if hidden.ndim > 2 else min(step, last)
+            means = means + self.places[steps].unsqueeze(-2)
+        return means.tanh()
 
     def classify(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
         """(..., H) -> class logits (..., C), on top of the encoder's own in a residual model."""
@@ -277,7 +297,7 @@ class DTRAM(nn.Module):
         for t in range(self.num_steps):
             draw = place = None
             if hidden is not None:
-                draw = self._draw_location(hidden, sample) if locations is None else locations[:, t]
+                draw = self._draw_location(hidden, t, sample) if locations is None else locations[:, t]
                 place = draw.clamp(-1, 1)
             features, own_logits = self.look(images, place)
             if place is None and num_rollouts > 1:
@@ -295,7 +315,7 @@ class DTRAM(nn.Module):
         log_probs = torch.zeros_like(draws[:, :, 0])
         if sample and locations is None:
             first = int(self.context != "none")  # the first look that was drawn
-            means = self.locate(before[first:])
+            means = self.locate(before[first:], first)
             log_probs[first:] = policy.location_log_probs(draws[first:], means, self.location_std)
         logits = self.classify(after, context_logits)
         stop_logits = self.stop_logit(after, logits).T
@@ -310,9 +330,9 @@ class DTRAM(nn.Module):
         )
 
     @torch.no_grad()
-    def _draw_location(self, hidden: Tensor, sample: bool) -> Tensor:
+    def _draw_location(self, hidden: Tensor, step: int, sample: bool) -> Tensor:
         """Where to look, (N, H) -> (N, 2): the mean of the policy, or a draw around it, not yet clipped."""
-        mean = self.locate(hidden)
+        mean = self.locate(hidden, step)
         return policy.sample_location(mean, self.location_std) if sample else mean
 
     def _choose_steps(self, stop_probs: Tensor, sample: bool) -> Tensor:
@@ -349,12 +369,6 @@ class DTRAM(nn.Module):
             return rollout.logits[torch.arange(len(images), device=images.device), rollout.steps - 1]
         check_images(images, self.in_chans, self._least_size())
         return early_exit.predict(self, images, self.stop_threshold, self.num_steps).logits
-
-    def policy_split(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """All parameters but those of the two policies, and those: they learn from far noisier gradients."""
-        policies = [*self.locator.parameters(), *self.stop_head.parameters()]
-        chosen = {id(parameter) for parameter in policies}
-        return [parameter for parameter in self.parameters() if id(parameter) not in chosen], policies
 
     def get_classifier(self) -> nn.Module:
         """The head that reads class logits off h (in a residual model, the correction)."""

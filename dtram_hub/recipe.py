@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from . import data
+from .augment import DISTORTIONS
 from .checks import check_choice, check_integer, check_number, nearest
 from .data import Data
 from .losses import SUPERVISIONS
@@ -66,7 +67,7 @@ class OptimizerRecipe:
     step_epochs: int = 30
     step_factor: float = 0.1
     clip_norm: float | None = 5.0
-    policy_rate: float = 1.0
+    locator_rate: float = 1.0
 
 
 @dataclass
@@ -170,6 +171,13 @@ def _check(recipe: Recipe) -> None:
         check_number(f"data.{name}", getattr(recipe.data, name), 0, 0.9, open_low=True)
     for name in ("batch_size", "accumulation", "num_rollouts"):
         check_integer(name, getattr(recipe, name), 1)
+    check_number("optimizer.locator_rate", recipe.optimizer.locator_rate, 0, math.inf)
+    for name, most in recipe.data.distort.items():
+        check_choice("data.distort", name, DISTORTIONS)
+        check_number(f"data.distort.{name}", most, 0, math.inf)
     for kind in ("encoder", "ram", "dtram"):
-        check_integer(f"stages.{kind}.epochs", getattr(recipe.stages, kind).epochs, 0)
-        check_number(f"stages.{kind}.learning_rate", getattr(recipe.stages, kind).learning_rate, 0, math.inf)
+        stage = getattr(recipe.stages, kind)
+        check_integer(f"stages.{kind}.epochs", stage.epochs, 0)
+        check_number(f"stages.{kind}.learning_rate", stage.learning_rate, 0, math.inf)
+        if stage.location_std is not None:
+            check_number(f"stages.{kind}.location_std", stage.location_std, 0, 2, open_low=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
+from . import small_encoders  # noqa: F401  (registered first: models here are named after them)
 from .model import DTRAM
 
 
@@ -42,7 +43,9 @@ MNIST = {
     "glimpse_crop": 8,
     "hidden_size": 256,
     "aggregate": "last",
+    "location_std": 0.05,
     "location_input": True,
+    "locator": "stepwise",
     "stopper": "linear",
 }
 
@@ -55,7 +58,7 @@ def _shipped_cfg(name: str, config: dict) -> dict:
 default_cfgs = generate_default_cfgs(
     {name: _shipped_cfg(name, config) for name, config in SHIPPED.items()}
     | {f"dtram_{name}": _cfg(name) for name in ("resnet18", "resnet50", "mobilenetv2_100")}
-    | {"dtram": _cfg("resnet50")}
+    | {"dtram": _cfg("resnet50"), "dtram_glimpse_mlp": _cfg("glimpse_mlp", 28)}
 )
 
 

@@ -126,7 +126,7 @@ def test_log_probs_are_those_of_the_draws_under_the_policy_of_the_step_before(co
     for t in range(3):
         place = None if hidden is None else found.locations[:, t]
         if place is not None:
-            policy = torch.distributions.Normal(model.locate(hidden), 0.01)
+            policy = torch.distributions.Normal(model.locate(hidden, t), 0.01)
             inside = (place.abs() < 1).all(1)
             expected = policy.log_prob(place).sum(1)
             assert inside.any()
@@ -161,12 +161,30 @@ def test_the_retina_is_what_the_encoder_sees() -> None:
     assert torch.equal(seen[0], retina(images, places[:, 0], 4, 8, 3))
 
 
-def test_parameters_of_the_policies_are_told_apart(small_model: DTRAM) -> None:
-    others, policies = small_model.policy_split()
-    names = {id(parameter): name for name, parameter in small_model.named_parameters()}
-    assert {names[id(p)].split(".")[0] for p in policies} == {"locator", "stop_head"}
-    assert len(others) + len(policies) == len(names)
-    assert not {names[id(p)].split(".")[0] for p in others} & {"locator", "stop_head"}
+def test_a_stepwise_locator_starts_from_a_place_for_every_step() -> None:
+    model = DTRAM(
+        "glimpse_mlp",
+        10,
+        1,
+        3,
+        28,
+        "none",
+        glimpse_crop=8,
+        aggregate="last",
+        locator="stepwise",
+        dynamic=False,
+    ).eval()
+    found = model.predict(torch.rand(4, 1, 28, 28), max_steps=5)
+    expected = model.places.tanh().expand(4, 3, 2)
+    torch.testing.assert_close(found.locations[:, :3], expected)
+    torch.testing.assert_close(found.locations[:, 4], expected[:, 2])  # beyond T: the last place again
+    rollout = model.rollout(torch.rand(4, 1, 28, 28), sample=True)
+    rollout.location_log_probs.sum().backward()
+    slope = (rollout.locations - expected) / model.location_std**2 * (1 - expected**2)
+    inside = rollout.locations.abs().max() < 1
+    assert inside
+    torch.testing.assert_close(model.places.grad, slope.sum(0).detach(), rtol=1e-4, atol=1e-3)
+    assert model.arguments()["locator"] == "stepwise"
 
 
 def test_given_locations_are_looked_at(small_model: DTRAM) -> None:

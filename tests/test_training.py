@@ -237,7 +237,7 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
 
 
 def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None:
-    words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.policy_rate=0.25"]
+    words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.locator_rate=0.25"]
     run = train_script.Run(
         train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), resume=False
     )

@@ -1,6 +1,6 @@
 """One stage of a finished run as a model directory of its own: RAM-4 from the curriculum of a DT-RAM, say.
 
-    python training/export.py runs/mnist-dtram-98-0 ram_4 checkpoints/my_ram4
+    python training/export.py runs/mnist_dtram_98-0 ram_4 checkpoints/my_ram4
 
 `timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the
 results of this stage alone.
@@ -11,6 +11,9 @@ import json
 import shutil
 import sys
 from pathlib import Path
+
+import timm
+from safetensors.torch import load_file
 
 from dtram_hub import checkpoint
 from dtram_hub.checks import check_choice
@@ -38,9 +41,14 @@ def export(run: Path, stage: str, output: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     check_choice("stage", stage, {row["stage"]: row for row in metrics["results"]})
     rows = [row for row in metrics["results"] if row["stage"] == stage]  # the stage's own row comes first
-    model.num_steps, model.dynamic = rows[0]["num_steps"], stage == "dtram"
-    checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
-    checkpoint.save(model, output, model.pretrained_cfg.get("label_names"))
+    num_steps, names = rows[0]["num_steps"], model.pretrained_cfg.get("label_names")
+    arguments = model.arguments() | {"num_steps": num_steps, "dynamic": stage == "dtram"}
+    model = timm.create_model(model.pretrained_cfg["architecture"], **arguments)
+    weights = load_file(run / "stages" / f"{stage}.safetensors")
+    if "places" in weights:  # one for every step of the whole run
+        weights["places"] = weights["places"][:num_steps]
+    model.load_state_dict(weights)
+    checkpoint.save(model, output, names)
     trained = list(metrics["seconds"])
     trained = trained[: trained.index(stage) + 1]
     metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in trained}}

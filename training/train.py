@@ -314,11 +314,10 @@ class Run:
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         settings = self.recipe.optimizer
-        groups = [
-            {"params": [p for p in parameters if p.requires_grad], "rate": rate}
-            for parameters, rate in zip(self.model.policy_split(), (1.0, settings.policy_rate), strict=True)
-        ]
-        groups = [group for group in groups if group["params"]]
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        locator = [trained.pop(name) for name in list(trained) if name.startswith("locator.")]
+        groups = [{"params": list(trained.values()), "rate": 1.0}]
+        groups += [{"params": locator, "rate": settings.locator_rate}] if locator else []
         common = {"lr": stage.learning_rate, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
             return torch.optim.SGD(groups, momentum=settings.momentum, **common)

@@ -1,0 +1,91 @@
+"""The checkpoints that ship with the package: they load offline, and are as good as their cards say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from dtram_hub import checkpoint
+from dtram_hub.cards import render_card
+from dtram_hub.mnist import read_mnist
+from dtram_hub.registry import SHIPPED, WEIGHTS
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+
+shipped = pytest.mark.parametrize("name", SHIPPED)
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def metrics_of(name: str) -> dict:
+    return json.loads((WEIGHTS / name / "metrics.json").read_text())
+
+
+def test_the_default_is_the_model_with_discount_098() -> None:
+    model = timm.create_model("dtram_glimpse_mlp", pretrained=True)
+    named = timm.create_model("dtram_glimpse_mlp.mnist_dtram98", pretrained=True)
+    assert model.pretrained_cfg["tag"] == "mnist_dtram98"
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), named.state_dict().values(), strict=True)
+    )
+    assert model.arguments() == named.arguments()
+    assert timm.create_model("dtram_glimpse_mlp").stop_threshold == 0.5  # calibrated only with the weights
+
+
+@shipped
+def test_it_loads_as_it_was_trained(name: str, tmp_path: Path) -> None:
+    model = timm.create_model(name, pretrained=True).eval()
+    assert model.arguments() == SHIPPED[name]["model_args"]
+    assert (WEIGHTS / name / "model.safetensors").stat().st_size < 1_000_000
+    config = timm.data.resolve_model_data_config(model)
+    assert (config["input_size"], config["mean"], config["std"]) == ((1, 28, 28), (0.0,), (1.0,))
+    found = model.predict(torch.rand(50, 1, 28, 28))
+    assert found.steps.min() >= 1
+    assert found.steps.max() <= model.num_steps
+    checkpoint.save(model, tmp_path)
+    assert str(WEIGHTS) not in (tmp_path / "config.json").read_text()
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.rand(8, 1, 28, 28)
+    assert torch.equal(again(images), model(images))
+
+
+@shipped
+@pytest.mark.skipif(not MNIST.is_dir(), reason="the real test images are not here")
+def test_it_is_as_good_as_its_card_says(name: str) -> None:
+    images, labels = (torch.tensor(array) for array in read_mnist(MNIST, "test"))
+    model = timm.create_model(name, pretrained=True).eval()
+    found = model.predict(images[:, None].float() / 255)
+    (result, *_), steps = metrics_of(name)["results"], found.steps.double().mean().item()
+    # One image in ten thousand may fall the other way where another processor rounds otherwise.
+    assert (found.logits.argmax(1) == labels).double().mean().item() == pytest.approx(
+        result["accuracy"], abs=3e-4
+    )
+    assert steps == pytest.approx(result["mean_steps"], abs=3e-3)
+
+
+@shipped
+def test_its_card_says_what_its_metrics_say(name: str) -> None:
+    assert render_card(WEIGHTS / name, CARDS / "template.md").content == (CARDS / f"{name}.md").read_text()
+    result = metrics_of(name)["results"][0]
+    text = (CARDS / f"{name}.md").read_text()
+    assert f"| test error | {100 * (1 - result['accuracy']):.2f} % |" in text
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(code, {})
+
+
+def test_channels_and_classes_adapt_as_timms_do() -> None:
+    grey = timm.create_model("dtram_glimpse_mlp", pretrained=True).eval()
+    colour = timm.create_model("dtram_glimpse_mlp", pretrained=True, in_chans=3).eval()
+    images = torch.rand(6, 1, 28, 28)
+    torch.testing.assert_close(colour(images.expand(-1, 3, -1, -1)), grey(images), rtol=1e-4, atol=1e-4)
+    five = timm.create_model("dtram_glimpse_mlp", pretrained=True, num_classes=5).eval()
+    assert five(images).shape == (6, 5)
+    assert torch.equal(five.locator.weight, grey.locator.weight)
