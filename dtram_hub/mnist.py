@@ -41,7 +41,8 @@ def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndar
         ValueError: a file is missing, truncated or not what it should be; it is named.
     """
     if root is None:
-        arrays, names = _read_hub(split), (f"the images of {HUB_ID}", f"the labels of {HUB_ID}")
+        arrays = to_arrays(datasets.load_dataset(HUB_ID, split=split))
+        names = (f"the images of {HUB_ID}", f"the labels of {HUB_ID}")
     else:
         paths = [Path(root) / name for name in IDX_FILES[split]]
         arrays, names = [_read_idx(path) for path in paths], map(str, paths)
@@ -68,6 +69,7 @@ def _read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=min(header, len(content)))
 
 
-def _read_hub(split: str) -> list[np.ndarray]:
-    found = datasets.load_dataset(HUB_ID, split=split).with_format("numpy")
-    return [np.asarray(found[column]).astype(np.uint8) for column in ("image", "label")]
+def to_arrays(found: datasets.Dataset) -> list[np.ndarray]:
+    """The columns `image` and `label` of a dataset as the Hub has it: (N, H, W) uint8 and (N,) uint8."""
+    images = np.stack([np.asarray(image, dtype=np.uint8) for image in found["image"]])
+    return [images, np.asarray(found["label"]).astype(np.uint8)]

@@ -47,6 +47,30 @@ def plot_steps(
     figure.savefig(path, dpi=150)
 
 
+def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> None:
+    """How many images take how many steps, models side by side (Fig. 5).
+
+    Args:
+        path: of the PNG file.
+        histograms: for each model, images by number of steps, as `StepAccuracy` gives them.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    numbers = np.arange(1, 1 + max(int(step) for histogram in histograms.values() for step in histogram))
+    width = 0.8 / len(histograms)
+    for i, (title, histogram) in enumerate(histograms.items()):
+        counts = np.array([histogram.get(str(number), 0) for number in numbers])
+        mean = (counts * numbers).sum() / counts.sum()
+        places = numbers + (i - (len(histograms) - 1) / 2) * width
+        axes.bar(
+            places, 100 * counts / counts.sum(), width, label=f"{title}: {mean:.2f} steps", color=COLOURS[i]
+        )
+    axes.set(xlabel="steps taken", ylabel="test images (%)", xticks=numbers)
+    axes.legend(fontsize=9, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
 def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     """Accuracy against mean steps, one line per policy; error in percent, on a logarithmic axis.
 

@@ -4,12 +4,14 @@ import gzip
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dtram_hub import data
-from dtram_hub.mnist import IDX_FILES, read_mnist
+from dtram_hub.mnist import IDX_FILES, read_mnist, to_arrays
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 needs_mnist = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")
@@ -79,6 +81,17 @@ def test_one_changed_label_is_found(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(ValueError, match=rf"{path}: not the 60000 train items of MNIST"):
         read_mnist(tmp_path, "train")
+
+
+def test_a_dataset_as_the_hub_has_it_becomes_the_same_arrays() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 28, 28), dtype=np.uint8)
+    columns = {"image": [Image.fromarray(image) for image in images], "label": [3, 1, 4] * 4}
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))}
+    found = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    arrays = to_arrays(found)
+    assert np.array_equal(arrays[0], images)
+    assert arrays[1].tolist() == [3, 1, 4] * 4
+    assert [array.dtype for array in arrays] == [np.uint8, np.uint8]
 
 
 @pytest.mark.parametrize(

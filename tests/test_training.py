@@ -232,6 +232,8 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
     assert own["results"] == [row for row in whole["results"] if row["stage"] == "ram_2"]
     assert list(own["seconds"]) == ["encoder", "ram_2"]
     assert "curves" not in own
+    assert str(run) not in (tmp_path / "ram2" / "recipe.yaml").read_text()
+    assert train_script.read_recipe(tmp_path / "ram2" / "recipe.yaml").output == "runs/ram2"
     with pytest.raises(SystemExit, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):
         export_script.main([str(run), "ram_9", str(tmp_path / "none")])
 

@@ -8,7 +8,6 @@ results of this stage alone.
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 from dtram_hub import checkpoint
 from dtram_hub.checks import check_choice
+from dtram_hub.recipe import read_recipe, write_recipe
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,7 +55,10 @@ def export(run: Path, stage: str, output: Path) -> None:
     if not model.dynamic:
         del metrics["curves"]
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    shutil.copy(run / "recipe.yaml", output / "recipe.yaml")
+    recipe = read_recipe(run / "recipe.yaml")
+    # Folders of one's own machine are nobody else's business.
+    recipe.output, recipe.data.root, recipe.stages_from = f"runs/{output.name}", None, None
+    write_recipe(recipe, output / "recipe.yaml", stage=stage)
 
 
 if __name__ == "__main__":
