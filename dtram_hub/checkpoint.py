@@ -18,7 +18,8 @@ def save(model: DTRAM, directory: str | Path, class_names: list[str] | None = No
 
     Every constructor argument is kept, and the class names, if given, as `label_names`.
     """
-    config = {"label_names": list(class_names)} if class_names else {}
+    # The tag is that of the weights that the model came with, and these are others now.
+    config = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
     save_for_hf(
         model, str(directory), model_config=config, model_args=model.arguments(), safe_serialization=True
     )

@@ -51,8 +51,7 @@ MNIST = {
 
 
 def _shipped_cfg(name: str, config: dict) -> dict:
-    labels = {"label_names": config["label_names"]} if "label_names" in config else {}
-    return config["pretrained_cfg"] | labels | {"file": str(WEIGHTS / name / "model.safetensors")}
+    return config["pretrained_cfg"] | {"file": str(WEIGHTS / name / "model.safetensors")}
 
 
 default_cfgs = generate_default_cfgs(

@@ -42,7 +42,9 @@ def export(run: Path, stage: str, output: Path) -> None:
     check_choice("stage", stage, {row["stage"]: row for row in metrics["results"]})
     rows = [row for row in metrics["results"] if row["stage"] == stage]  # the stage's own row comes first
     num_steps, names = rows[0]["num_steps"], model.pretrained_cfg.get("label_names")
-    arguments = model.arguments() | {"num_steps": num_steps, "dynamic": stage == "dtram"}
+    arguments = model.arguments() | {"num_steps": num_steps}
+    if stage != "dtram":
+        arguments |= {"dynamic": False, "stop_threshold": 0.5}
     model = timm.create_model(model.pretrained_cfg["architecture"], **arguments)
     weights = load_file(run / "stages" / f"{stage}.safetensors")
     if "places" in weights:  # one for every step of the whole run
