@@ -51,7 +51,11 @@ MNIST = {
 
 
 def _shipped_cfg(name: str, config: dict) -> dict:
-    return config["pretrained_cfg"] | {"file": str(WEIGHTS / name / "model.safetensors")}
+    cfg = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config["pretrained_cfg"].items()
+    }
+    return cfg | {"file": str(WEIGHTS / name / "model.safetensors")}
 
 
 default_cfgs = generate_default_cfgs(
