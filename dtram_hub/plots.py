@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 COLOURS = matplotlib.colormaps["tab10"].colors
@@ -85,8 +86,9 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
         marker = "o" if len(points) < 20 else None
         axes.plot(*zip(*points, strict=True), label=title, color=colour, marker=marker, markersize=4)
     axes.set(xlabel="mean steps", ylabel="test error (%)", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
