@@ -16,10 +16,8 @@ Without --root the images are random, which changes no time.
 
 import argparse
 import platform
-import statistics
 import struct
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +33,7 @@ from dtram_hub import augment
 from dtram_hub.curriculum import Stage, Task, enter_stage
 from dtram_hub.data import index_batches
 from dtram_hub.mnist import IDX_FILES, read_mnist
+from timing import alternate
 
 STEPS, CROP, WIDTH, BATCH, STD = 6, 8, 256, 128, 0.1
 SHIFT, ROTATE, SCALE = 1, 8, 0.08
@@ -87,7 +86,7 @@ class PlainRAM(nn.Module):
         )
 
 
-def ours() -> tuple[Callable[[Tensor, Tensor], None], nn.Module]:
+def ours() -> Callable[[Tensor, Tensor], None]:
     """Our training step, as training/train.py takes it."""
     model = timm.create_model("dtram_glimpse_mlp", num_steps=STEPS, location_std=STD)
     enter_stage(model, Stage("ram", STEPS, False, 1, 1e-3))
@@ -101,7 +100,7 @@ def ours() -> tuple[Callable[[Tensor, Tensor], None], nn.Module]:
         optimizer.step()
         optimizer.zero_grad()
 
-    return step, model
+    return step
 
 
 def plain() -> Callable[[Tensor, Tensor], None]:
@@ -134,18 +133,6 @@ def bound() -> Callable[[], None]:
         model.zero_grad()
 
     return step
-
-
-def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side, taken in turns after one warm-up each."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name in list(sides) if turn % 2 else reversed(list(sides)):
-            start = time.perf_counter()
-            sides[name]()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def torchvision_mnist(images: Tensor, labels: Tensor, folder: Path) -> torchvision.datasets.MNIST:
@@ -191,8 +178,7 @@ def main() -> None:
         images = torch.randint(0, 256, (args.images, 1, 28, 28), dtype=torch.uint8)
         labels = torch.randint(0, 10, (args.images,))
 
-    our_step, _ = ours()
-    plain_step, bound_step = plain(), bound()
+    our_step, plain_step, bound_step = ours(), plain(), bound()
     batch, targets = images[:BATCH], labels[:BATCH]
     floats = batch.float() / 255
     times = alternate(

@@ -10,8 +10,6 @@ Weights are random: they do not change the time.
 import argparse
 import platform
 import statistics
-import time
-from collections.abc import Callable
 
 import timm
 import torch
@@ -21,6 +19,7 @@ import dtram_hub
 from dtram_hub import DTRAM, Prediction
 from dtram_hub.curriculum import Stage, Task, enter_stage
 from dtram_hub.glimpse import context_view, glimpses
+from timing import alternate
 
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
 
@@ -47,18 +46,6 @@ def views_of(model: DTRAM, images: Tensor, found: Prediction) -> list[Tensor]:
         places = found.locations[looking, t]
         views.append(glimpses(images[looking], places, model.glimpse_crop, model.glimpse_size))
     return [view.contiguous() for view in views]
-
-
-def alternate(ours: Callable[[], None], bare: Callable[[], None], repeats: int) -> tuple[float, float]:
-    """Median seconds of both, taken in turns after one warm-up each."""
-    times: dict = {ours: [], bare: []}
-    for turn in range(repeats + 1):
-        for run in (ours, bare) if turn % 2 else (bare, ours):
-            start = time.perf_counter()
-            run()
-            if turn:
-                times[run].append(time.perf_counter() - start)
-    return statistics.median(times[ours]), statistics.median(times[bare])
 
 
 def report(name: str, ours: float, bare: float) -> None:
@@ -109,7 +96,10 @@ def main() -> None:
                     model.encoder(view)
 
         mean = statistics.mean(pattern)
-        report(f"predict, batch {batch}, {mean:.2f} steps", *alternate(ours, bare, args.repeats))
+        report(
+            f"predict, batch {batch}, {mean:.2f} steps",
+            **alternate({"ours": ours, "bare": bare}, args.repeats),
+        )
 
     for batch in args.batches:
         model = timm.create_model(args.model, num_classes=200)
@@ -131,7 +121,7 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-        report(f"training step, batch {batch}", *alternate(ours, bare, args.train_repeats))
+        report(f"training step, batch {batch}", **alternate({"ours": ours, "bare": bare}, args.train_repeats))
 
 
 if __name__ == "__main__":

@@ -109,11 +109,10 @@ class Run:
             check_number("accumulation", recipe.accumulation, 1, max(1, batches))
         self.states = self.output / "checkpoints"
         self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
-        borrowed = self.stages_of_another_run()
+        borrowed = self.stages_of_another_run() if self.resumed is None else []
         if not resume:
             self.open_output()
-        if self.resumed is None:
-            self.borrow_stages(borrowed)
+        self.borrow_stages(borrowed)
 
     def check_output(self, resume: bool) -> None:
         """Refuse to write over another run, or to continue one with another recipe."""

@@ -1,0 +1,17 @@
+"""Timing several things against each other in one run, so that a drifting machine hits all of them alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side, taken in turns after one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name in list(sides) if turn % 2 else reversed(list(sides)):
+            start = time.perf_counter()
+            sides[name]()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
