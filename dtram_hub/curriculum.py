@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from .losses import Loss, dtram_loss
 from .model import DTRAM
 
+FREEZES = ("nothing", "encoder", "answers")
+
 
 @dataclass
 class Stage:
     """One stage: what it is called, how many steps it takes, and how it is trained.
 
     split: names of the data splits that it trains on, joined by "+".
+    freeze: what stays as it is: "nothing", the "encoder", or all that "answers" and looks, which leaves the
+        stop policy and the baseline (how the authors train their dynamic stage).
     location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
     """
 
@@ -27,7 +31,7 @@ class Stage:
     epochs: int
     learning_rate: float
     split: str = "train"
-    freeze_encoder: bool = False
+    freeze: str = "nothing"
     location_std: float | None = None
 
 
@@ -39,7 +43,7 @@ def plan_stages(
     Args:
         num_steps: T.
         settings: for each of "encoder", "ram" and "dtram" the `Stage` fields epochs, learning_rate, split and
-            freeze_encoder. A kind with 0 epochs is left out.
+            freeze. A kind with 0 epochs is left out.
         curriculum: if not, RAM starts with all T steps at once, for as many epochs as its stages would have
             had together (Table 8).
         context: whether the first look is a context view; if not, there is no encoder stage.
@@ -63,10 +67,14 @@ def enter_stage(model: DTRAM, stage: Stage) -> None:
     """
     model.num_steps, model.dynamic = stage.num_steps, stage.dynamic
     model.requires_grad_(True)
+    if stage.freeze == "answers":
+        model.requires_grad_(False)
+        model.stop_head.requires_grad_(True)
+        model.baseline.requires_grad_(True)
     idle = [] if stage.dynamic else [model.stop_head]
     if stage.num_steps == 1 and model.context != "none":
         idle += [model.hidden_to_hidden, model.locator, model.location_to_hidden]
-    if stage.freeze_encoder:
+    if stage.freeze == "encoder":
         idle.append(model.encoder)
     for module in idle:
         if module is not None:

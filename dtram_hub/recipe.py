@@ -15,6 +15,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from . import data
 from .augment import DISTORTIONS
 from .checks import check_choice, check_integer, check_number, nearest
+from .curriculum import FREEZES
 from .data import Data
 from .losses import SUPERVISIONS
 from .model import DTRAM
@@ -46,7 +47,7 @@ class StageRecipe:
     epochs: int = 30
     learning_rate: float = 1e-3
     split: str = "train"
-    freeze_encoder: bool = False
+    freeze: str = "nothing"
     location_std: float | None = None
 
 
@@ -179,5 +180,6 @@ def _check(recipe: Recipe) -> None:
         stage = getattr(recipe.stages, kind)
         check_integer(f"stages.{kind}.epochs", stage.epochs, 0)
         check_number(f"stages.{kind}.learning_rate", stage.learning_rate, 0, math.inf)
+        check_choice(f"stages.{kind}.freeze", stage.freeze, FREEZES)
         if stage.location_std is not None:
             check_number(f"stages.{kind}.location_std", stage.location_std, 0, 2, open_low=True)

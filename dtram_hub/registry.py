@@ -46,7 +46,6 @@ MNIST = {
     "location_std": 0.05,
     "location_input": True,
     "locator": "stepwise",
-    "stopper": "linear",
 }
 
 

@@ -252,7 +252,12 @@ def test_training_forward_samples(small_model: DTRAM) -> None:
 
 @pytest.mark.parametrize(
     "stage",
-    [Stage("encoder", 1, False, 1, 0.1), Stage("ram_3", 3, False, 1, 0.1), Stage("dtram", 3, True, 1, 0.1)],
+    [
+        Stage("encoder", 1, False, 1, 0.1),
+        Stage("ram_3", 3, False, 1, 0.1),
+        Stage("dtram", 3, True, 1, 0.1),
+        Stage("dtram_only_stops", 3, True, 1, 0.1, freeze="answers"),
+    ],
     ids=lambda s: s.name,
 )
 def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) -> None:
@@ -275,7 +280,10 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     assert model.stop_head[-1].weight.requires_grad == stage.dynamic
-    assert model.locator.weight.requires_grad == (stage.num_steps > 1)
+    assert model.locator.weight.requires_grad == (stage.num_steps > 1 and stage.freeze == "nothing")
+    if stage.freeze == "answers":
+        learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+        assert learning == {"stop_head", "baseline"}
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:

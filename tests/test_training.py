@@ -140,7 +140,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
         *(
             "stages.encoder.epochs=2",
             "stages.ram.epochs=1",
-            "stages.ram.freeze_encoder=true",
+            "stages.ram.freeze=encoder",
             "stages.dtram.epochs=1",
         ),
     ]

@@ -305,7 +305,7 @@ class Run:
             self.model,
             self.model.pretrained_cfg["mean"],
             self.model.pretrained_cfg["std"],
-            freeze_encoder=stage.freeze_encoder,
+            freeze_encoder=stage.freeze != "nothing",
             freeze_batch_norm=self.recipe.freeze_batch_norm,
             num_rollouts=self.recipe.num_rollouts,
             **asdict(self.recipe.loss),
