@@ -17,12 +17,14 @@ class Prediction:
     steps (B,) int64: how many looks it took, in 1..T.
     locations (B, T, 2): where it looked, (y, x) in [-1, 1]; NaN for the context view and for steps not taken.
     stop_probs (B, T): probability to stop after each step; NaN for steps not taken, and all through for RAM.
+    features (B, F): what the answer was read from, as `forward_features` gives it.
     """
 
     logits: Tensor
     steps: Tensor
     locations: Tensor
     stop_probs: Tensor
+    features: Tensor
 
 
 def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
@@ -39,30 +41,33 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
     locations = images.new_full((batch, max_steps, 2), torch.nan)
     stop_probs = images.new_full((batch, max_steps), torch.nan)
     looking = torch.arange(batch, device=images.device)
-    hidden = model.initial_hidden(images)
+    hidden, context_logits, answered = model.initial_hidden(images), None, None
     for t in range(max_steps):
         place = None if hidden is None else model.locate(hidden, t)
         if place is not None:
             locations[looking, t] = place.to(locations.dtype)
         features, own_logits = model.look(images if len(looking) == batch else images[looking], place)
-        if t == 0:
-            context_logits = own_logits
+        context_logits = own_logits if t == 0 else context_logits
         hidden = model.step(features, hidden, place)
-        logits = model.classify(hidden, None if context_logits is None else context_logits[looking])
-        if t == 0:
-            answers = logits.clone()
-        answers[looking] = logits
-        if not model.dynamic:
+        if not model.dynamic or images.is_meta:  # meta tensors have no values to decide by
             continue
+        logits = model.classify(hidden, None if context_logits is None else context_logits[looking])
         probs = model.stop_logit(hidden, logits).sigmoid()
         stop_probs[looking, t] = probs.to(stop_probs.dtype)
         going_on = probs <= stop_threshold
-        if t + 1 < max_steps and not going_on.all():
-            steps[looking[~going_on]] = t + 1
-            looking, hidden = looking[going_on], hidden[going_on]
+        if t + 1 == max_steps or going_on.all():
+            continue
+        answered = hidden.new_empty(batch, hidden.shape[1]) if answered is None else answered
+        steps[looking[~going_on]] = t + 1
+        answered[looking[~going_on]] = hidden[~going_on]
+        looking, hidden = looking[going_on], hidden[going_on]
         if len(looking) == 0:
             break
-    return Prediction(answers, steps, locations, stop_probs)
+    if answered is not None:
+        answered[looking] = hidden
+        hidden = answered
+    features = model.join_features(hidden, context_logits)
+    return Prediction(model.forward_head(features), steps, locations, stop_probs, features)
 
 
 @torch.no_grad()

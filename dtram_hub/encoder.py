@@ -4,9 +4,11 @@ The encoder stays the plain timm module, so its parameter names, pretrained weig
 timm's own. These functions are all that the rest of the package knows about it.
 """
 
+from functools import cache
 from pathlib import Path
 
 import timm
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -16,63 +18,154 @@ from .checks import nearest
 def create_encoder(
     backbone: str, num_classes: int, in_chans: int, view_sizes: set[int], **kwargs
 ) -> nn.Module:
-    """Build the timm model named `backbone`, without weights.
+    """Build the timm model named `backbone` so that it takes views of all `view_sizes`.
 
     Args:
-        backbone: a timm model name.
+        backbone: a timm architecture.
         num_classes: of the encoder's own classifier; 0 leaves it out.
         in_chans: colour channels of the views.
         view_sizes: the sides of all views that it will see, in pixels.
-        kwargs: for timm.
+        kwargs: for timm; `pretrained=True` and what belongs to it included.
 
     Raises:
-        ValueError: the name is unknown, or the model takes one input size and `view_sizes` has two.
+        ValueError: the name is unknown, or the model does not take views of these sizes; says which it takes.
+        TypeError: the model does not know one of the keywords, as in timm.
     """
+    check_backbone(backbone)
+    loading = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
+    extra, reason = size_keywords(backbone, view_sizes, in_chans, **kwargs)
+    if extra is None:
+        sizes = " and ".join(str(size) for size in sorted(view_sizes))
+        raise ValueError(
+            f"backbone={backbone!r} takes no views of {sizes} pixels ({reason}).{_advice(backbone, in_chans)}"
+        )
+    return timm.create_model(
+        backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading
+    )
+
+
+LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
+
+def check_backbone(backbone: object) -> None:
+    """ValueError unless `backbone` is the name of a timm architecture."""
+    if isinstance(backbone, nn.Module):
+        raise ValueError(
+            f"backbone is a {type(backbone).__name__}; accepted is a name, which a checkpoint can keep."
+        )
     if not isinstance(backbone, str) or not timm.is_model(backbone):
         raise ValueError(
             f"backbone={backbone!r} is not a timm model.{nearest(str(backbone), timm.list_models())}"
         )
+    if backbone.startswith("dtram"):
+        raise ValueError(f"backbone={backbone!r} is a DT-RAM itself; accepted is a model that looks once.")
+
+
+def size_keywords(
+    backbone: str, view_sizes: set[int], in_chans: int = 3, **kwargs
+) -> tuple[dict | None, str]:
+    """The keywords with which timm builds one `backbone` that takes views of all these sizes.
+
+    timm has no word for it: some models take any size as they are, some with `dynamic_img_size`, some when
+    they are built for the smaller or the larger size, some take one size only. So it is tried out, once.
+
+    Returns:
+        The keywords, or None where nothing helps; and the reason why the last trial failed.
+    """
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
+    return _size_keywords(backbone, tuple(sorted(view_sizes)), in_chans, **frozen)
+
+
+@cache
+def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwargs) -> tuple[dict | None, str]:
+    candidates = [
+        {},
+        {"dynamic_img_size": True},
+        {"dynamic_img_size": True, "dynamic_img_pad": True},
+        *({"img_size": size} for size in dict.fromkeys((sizes[0], sizes[-1]))),
+    ]
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    if config is not None and config.fixed_input_size:
-        if len(view_sizes) > 1:
-            sizes = " and ".join(str(size) for size in sorted(view_sizes))
-            raise ValueError(
-                f"backbone={backbone!r} takes one input size, not context_size and glimpse_size of {sizes}; "
-                "make them equal, with context='resize'."
-            )
-        kwargs = {"img_size": max(view_sizes)} | kwargs
-    return timm.create_model(backbone, num_classes=num_classes, in_chans=in_chans, **kwargs)
+    fixed = config is not None and config.fixed_input_size
+    reason = ""
+    for extra in candidates:
+        if extra.keys() & kwargs.keys():
+            continue
+        failure = _try_out("meta", backbone, sizes, in_chans, extra, kwargs)
+        # A table that is indexed past its end is only found out with real numbers.
+        tables = "img_size" in extra or (fixed and not extra)
+        if failure is None and tables and sizes != (own_size(backbone),):
+            failure = _try_out("cpu", backbone, sizes, in_chans, extra, kwargs)
+        if failure is None:
+            return extra, ""
+        reason = reason or failure  # the first is of the model as it is
+    return None, reason
 
 
-def load_encoder_weights(encoder: nn.Module, backbone: str, in_chans: int, source: str) -> None:
+@torch.no_grad()
+def _try_out(
+    device: str, backbone: str, sizes: tuple[int, ...], in_chans: int, extra: dict, kwargs: dict
+) -> str | None:
+    """Why this encoder cannot encode one black view of every size; None if it can."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            encoder = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **extra, **kwargs).eval()
+            for size in sizes:
+                shape = tuple(encode(encoder, torch.zeros(1, in_chans, size, size)).shape)
+                if shape != (1, feature_size(encoder)):
+                    return f"it gives features of shape {shape}"
+    except Exception as error:  # whatever a model raises means that it is not to be used like this
+        if isinstance(error, TypeError) and not extra:
+            raise  # the caller's own keyword
+        return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+    return None
+
+
+def has_classifier(backbone: str) -> bool:
+    """Whether this architecture can classify by itself."""
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    return config is None or bool(config.classifier)
+
+
+def own_size(backbone: str) -> int:
+    """The side of the images that timm made this architecture for."""
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    return 224 if config is None else max(config.input_size[1:])
+
+
+def _advice(backbone: str, in_chans: int) -> str:
+    """What a model takes that refused the views it was asked for."""
+    size = own_size(backbone)
+    if size_keywords(backbone, {size}, in_chans)[0] is None:
+        return ""
+    return f" It takes {size} for both: context='resize', context_size={size}, glimpse_size={size}."
+
+
+def load_encoder(encoder: nn.Module, source: str | None, **kwargs) -> None:
     """Start an encoder from pretrained weights, through timm's own loader; its classifier may stay fresh.
 
     Args:
         encoder: from `create_encoder`.
-        backbone: its timm name.
-        in_chans: colour channels of its views.
-        source: "timm" downloads timm's default weights; else a .safetensors file in timm's layout.
+        source: a .safetensors file in timm's layout; None for the weights that timm knows.
+        kwargs: what `create_encoder` was given, and `pretrained_cfg`, `cache_dir` and the like.
 
     Raises:
         ValueError: no such file, another file type, or weights of another model.
     """
-    overlay = {}
-    if source != "timm":
+    if source is not None:
         if not source.endswith(".safetensors") or not Path(source).is_file():
             raise ValueError(
                 f"encoder_weights={source!r} is neither 'timm' nor an existing .safetensors file."
             )
-        overlay = {"pretrained_cfg_overlay": {"file": source}}
+        kwargs["pretrained_cfg_overlay"] = {"file": source}
     try:
-        trained = timm.create_model(
-            backbone, pretrained=True, num_classes=encoder.num_classes, in_chans=in_chans, **overlay
-        )
-        if overlay:
+        trained = create_encoder(pretrained=True, **kwargs)
+        if source is not None:
             _check_complete(trained, source)
         encoder.load_state_dict(trained.state_dict())
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"encoder_weights={source!r} do not fit {backbone!r}: {reason}") from None
+        name = "timm's own" if source is None else repr(source)
+        raise ValueError(f"encoder_weights={name} do not fit {kwargs['backbone']!r}: {reason}") from None
 
 
 def _check_complete(model: nn.Module, path: str) -> None:
@@ -97,11 +190,20 @@ def reads_locations(encoder: nn.Module) -> bool:
 
 def encode(encoder: nn.Module, views: Tensor, locations: Tensor | None = None) -> Tensor:
     """(N, C, S, S), and (N, 2) for an encoder that reads locations -> (N, D) pooled features."""
+    if not encoder.num_classes and locations is None:
+        return _pooled(encoder(views))  # the only way for a tower that has no head
     where = () if locations is None else (locations,)
-    return encoder.forward_head(encoder.forward_features(views, *where), pre_logits=True)
+    return _pooled(encoder.forward_head(encoder.forward_features(views, *where), pre_logits=True))
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """One vector per view, also where timm leaves tokens (N, L, D) or a map (N, D, S, S): their mean."""
+    if features.ndim == 3:
+        return features.mean(1)
+    return features.mean((2, 3)) if features.ndim == 4 else features
 
 
 def encode_and_classify(encoder: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:
     """(N, C, S, S) -> (N, D) pooled features and (N, num_classes) logits of the encoder's own classifier."""
     maps = encoder.forward_features(views)
-    return encoder.forward_head(maps, pre_logits=True), encoder.forward_head(maps)
+    return _pooled(encoder.forward_head(maps, pre_logits=True)), encoder.forward_head(maps)

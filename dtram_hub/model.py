@@ -12,6 +12,7 @@ image needs. RAM, the model with a fixed number of steps, is the same network wi
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from . import early_exit, policy
 from .checks import check_choice, check_images, check_integer, check_number
 from .early_exit import Prediction
-from .encoder import create_encoder, encode, encode_and_classify, feature_size, reads_locations
+from .encoder import create_encoder, encode, encode_and_classify, feature_size, load_encoder, reads_locations
 from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
 
 AGGREGATES = ("last", "residual")
@@ -38,6 +39,8 @@ class Rollout:
     stop_logits (N, T): sigmoid is the probability to stop after that step.
     steps (N,) int64: the step at which the rollout stopped, in 1..T.
     baselines (N, T + 1): the reward expected before the first look and after each.
+    hidden (N, T, H): the state after each step.
+    context_logits (N, C): the encoder's own answer to the context view, in a residual model, else None.
     """
 
     logits: Tensor
@@ -46,6 +49,8 @@ class Rollout:
     stop_logits: Tensor
     steps: Tensor
     baselines: Tensor
+    hidden: Tensor
+    context_logits: Tensor | None
 
 
 class DTRAM(nn.Module):
@@ -127,14 +132,10 @@ class DTRAM(nn.Module):
         self.stop_threshold = stop_threshold
         self.crop_mode = crop_mode
         self.encoder_kwargs = encoder_kwargs
-        self.num_features = self.head_hidden_size = hidden_size
+        self.head_hidden_size = hidden_size
         self._check_arguments()
 
-        views = {self.glimpse_size} if context == "none" else {self.glimpse_size, context_size}
-        own_classes = num_classes if aggregate == "residual" else 0
-        self.encoder = create_encoder(
-            backbone, own_classes, in_chans * glimpse_scales, views, **encoder_kwargs
-        )
+        self.encoder = create_encoder(**self._encoder_arguments())
         self.input_to_hidden = nn.Linear(feature_size(self.encoder), hidden_size)
         self.hidden_to_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
         self.encoder_reads_locations = location_input and reads_locations(self.encoder)
@@ -147,30 +148,50 @@ class DTRAM(nn.Module):
             nn.init.zeros_(self.locator.bias)
             self.places = nn.Parameter(torch.empty(num_steps, 2).uniform_(-0.5, 0.5))
         self.baseline = nn.Linear(hidden_size, 1)
-        self._reset_heads(num_classes)
-
-    def _reset_heads(self, num_classes: int) -> None:
-        """Fresh classifier and stopper: the two heads that depend on the number of classes."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.hidden_size, num_classes) if num_classes else nn.Identity()
-        if self.aggregate == "residual" and num_classes:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
-        width = self.hidden_size
-        if self.stopper == "linear":
-            self.stop_head = nn.Sequential(nn.Linear(width, 1))
+        self.head = self._new_head(num_classes)
+        if stopper == "linear":
+            self.stop_head = nn.Sequential(nn.Linear(hidden_size, 1))
         else:
-            width += 2 if num_classes else 0
-            self.stop_head = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 1))
+            self.stop_head = nn.Sequential(nn.Linear(hidden_size + 2, 128), nn.ReLU(), nn.Linear(128, 1))
         # Until it is trained, every image is answered after one look.
         nn.init.zeros_(self.stop_head[-1].weight)
         nn.init.ones_(self.stop_head[-1].bias)
+
+    def _encoder_arguments(self) -> dict:
+        views = {self.glimpse_size} | ({self.context_size} if self.context != "none" else set())
+        return self.encoder_kwargs | {
+            "backbone": self.backbone,
+            "num_classes": self.num_classes if self.aggregate == "residual" else 0,
+            "in_chans": self.in_chans * self.glimpse_scales,
+            "view_sizes": views,
+        }
+
+    def _new_head(self, num_classes: int) -> nn.Module:
+        """A fresh classifier on h; in a residual model it corrects nothing until it is trained."""
+        if not num_classes:
+            return nn.Identity()
+        head = nn.Linear(self.hidden_size, num_classes)
+        if self.aggregate == "residual":
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        return head
 
     def arguments(self) -> dict:
         """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""
         names = [p.name for p in inspect.signature(DTRAM).parameters.values() if p.kind is not p.VAR_KEYWORD]
         own = {"locator": self.locator_kind}
-        return {name: own.get(name, getattr(self, name)) for name in names} | self.encoder_kwargs
+        return {
+            name: own[name] if name in own else getattr(self, name) for name in names
+        } | self.encoder_kwargs
+
+    @property
+    def _model_args(self) -> dict:
+        # timm's savers write these into config.json, and its factory sets them once, before anything changes.
+        return self.arguments()
+
+    @_model_args.setter
+    def _model_args(self, _: dict) -> None:
+        pass
 
     def _check_arguments(self) -> None:
         check_integer("num_classes", self.num_classes, 0)
@@ -258,8 +279,13 @@ class DTRAM(nn.Module):
 
         Its gradient reaches the core through `hidden` alone: the classifier is read, never bent to it.
         """
-        if self.stopper == "confidence" and self.num_classes:
-            hidden = torch.cat([hidden, policy.confidence(logits.detach()).to(hidden.dtype)], dim=-1)
+        if self.stopper == "confidence":
+            sure = (
+                policy.confidence(logits.detach())
+                if self.num_classes
+                else hidden.new_zeros(*hidden.shape[:-1], 2)
+            )
+            hidden = torch.cat([hidden, sure.to(hidden.dtype)], dim=-1)
         return self.stop_head(hidden).squeeze(-1).float()
 
     def rollout(
@@ -327,6 +353,8 @@ class DTRAM(nn.Module):
             stop_logits=stop_logits,
             steps=self._choose_steps(stop_logits.detach().sigmoid(), sample),
             baselines=baselines.float().squeeze(-1).T,
+            hidden=after.transpose(0, 1),
+            context_logits=context_logits,
         )
 
     @torch.no_grad()
@@ -362,13 +390,69 @@ class DTRAM(nn.Module):
         with torch.no_grad():
             return early_exit.predict(self, images, stop_threshold, max_steps)
 
+    @property
+    def num_features(self) -> int:
+        """Width of `forward_features`."""
+        return self.hidden_size + (self.num_classes if self.aggregate == "residual" else 0)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """All that `forward_head` needs, (B, num_features): h at the step where each image stopped, and in a
+        residual model the encoder's own logits of the context view behind it.
+
+        In evaluation these are the stops of `predict`, in training those of one sampled rollout.
+        """
+        if not self.training:
+            check_images(images, self.in_chans, self._least_size())
+            return early_exit.predict(self, images, self.stop_threshold, self.num_steps).features
+        rollout = self.rollout(images, sample=True)
+        hidden = rollout.hidden[torch.arange(len(images), device=images.device), rollout.steps - 1]
+        # With weight zero: logits teach a policy nothing, but DDP waits for all parameters to take part.
+        unused = rollout.location_log_probs.sum() + rollout.stop_logits.sum() + rollout.baselines.sum()
+        return self.join_features(hidden + 0 * unused.to(hidden.dtype), rollout.context_logits)
+
+    def join_features(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
+        """h (B, H) and, in a residual model, the encoder's own logits (B, C) -> (B, num_features)."""
+        return (
+            hidden if context_logits is None else torch.cat([hidden, context_logits.to(hidden.dtype)], dim=1)
+        )
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gave -> class logits (B, C), or h (B, H) if `pre_logits`."""
+        hidden = features[:, : self.hidden_size]
+        if pre_logits or not self.num_classes:
+            return hidden
+        return self.classify(
+            hidden, features[:, self.hidden_size :] if self.aggregate == "residual" else None
+        )
+
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
-        if self.training:
-            rollout = self.rollout(images, sample=True)
-            return rollout.logits[torch.arange(len(images), device=images.device), rollout.steps - 1]
+        return self.forward_head(self.forward_features(images))
+
+    def forward_intermediates(
+        self, images: Tensor, indices: int | list[int] | None = None, **kwargs
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The encoder's feature maps of the context view, behind `forward_features` as in timm.
+
+        Args:
+            images: (B, C, H, W) floats.
+            indices, kwargs: as in the encoder's own method; `intermediates_only` leaves out the features.
+
+        Raises:
+            ValueError: there is no context view.
+        """
+        if self.context == "none":
+            raise ValueError("context='none' has no context view whose intermediates could be given.")
         check_images(images, self.in_chans, self._least_size())
-        return early_exit.predict(self, images, self.stop_threshold, self.num_steps).logits
+        views = context_view(images, self.context, self.context_size)
+        only = kwargs.pop("intermediates_only", False)
+        maps = self.encoder.forward_intermediates(views, indices=indices, intermediates_only=True, **kwargs)
+        return maps if only else (self.forward_features(images), maps)
+
+    @property
+    def feature_info(self) -> list[dict]:
+        """The encoder's, which `forward_intermediates` gives."""
+        return self.encoder.feature_info
 
     def get_classifier(self) -> nn.Module:
         """The head that reads class logits off h (in a residual model, the correction)."""
@@ -378,9 +462,42 @@ class DTRAM(nn.Module):
         """Put a fresh head of `num_classes` on h, and on the encoder in a residual model."""
         if self.aggregate == "residual":
             self.encoder.reset_classifier(num_classes, global_pool)
-        self._reset_heads(num_classes)
-        self.to(self.input_to_hidden.weight.device)
+        self.num_classes = num_classes
+        self.head = self._new_head(num_classes).to(self.locator.weight).train(self.training)
+
+    def group_matcher(self, coarse: bool = False) -> dict | Callable:
+        """Layer groups for layer-wise learning rates: the encoder's own, then all that sits on top of it."""
+        if not hasattr(self.encoder, "group_matcher"):
+            return {"stem": r"^encoder\."}
+        groups = self.encoder.group_matcher(coarse=coarse)
+        if callable(groups):
+            inside = len("encoder.")
+            return lambda name: groups(name[inside:]) if name.startswith("encoder.") else (float("inf"),)
+
+        def prefixed(patterns):
+            if isinstance(patterns, str):
+                return rf"^encoder\.(?:{patterns.removeprefix('^')})"
+            return [(prefixed(pattern), suffix) for pattern, suffix in patterns]
+
+        return {name: prefixed(patterns) for name, patterns in groups.items()}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay would harm: the encoder's own list, and the places."""
+        names = self.encoder.no_weight_decay() if hasattr(self.encoder, "no_weight_decay") else ()
+        return {f"encoder.{name}" for name in names} | ({"places"} if self.places is not None else set())
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in the encoder, where it can."""
         self.encoder.set_grad_checkpointing(enable)
+
+    def load_encoder(self, source: str | None = None, **loading) -> None:
+        """Start the encoder from weights in timm's layout, through timm's own loader.
+
+        Args:
+            source: a .safetensors file; None for the weights that timm knows, which it may have to download.
+            loading: `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`, as in timm.
+
+        Raises:
+            ValueError: no such file, another file type, or weights of another model.
+        """
+        load_encoder(self.encoder, source, **self._encoder_arguments(), **loading)

@@ -1,37 +1,36 @@
 """The names that timm knows our models by, once this package is imported.
 
-`dtram` takes any timm model as `backbone`; `dtram_<name>` is the DT-RAM of that timm architecture. Every
-folder of `weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
+`dtram_<name>` is the DT-RAM of the timm architecture `<name>`, for all architectures of the installed timm,
+and every tag of one is a tag of the other; `dtram` takes the architecture as its `backbone`. Every folder of
+`weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
 """
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+import torch
+from timm.models import (
+    build_model_with_cfg,
+    get_arch_pretrained_cfgs,
+    load_model_config_from_hf,
+    parse_model_name,
+    register_model,
+    split_model_name_tag,
+)
+from timm.models._hub import load_model_config_from_path
+from timm.models._pretrained import DefaultCfg, PretrainedCfg
 
-from . import small_encoders  # noqa: F401  (registered first: models here are named after them)
+from . import small_encoders  # noqa: F401  (registers the encoder of the MNIST model)
+from .encoder import check_backbone, has_classifier, own_size, size_keywords
 from .model import DTRAM
-
-
-def _cfg(backbone: str, image_size: int = 512) -> dict:
-    """The encoder's preprocessing and class count, around an image of our size."""
-    encoder = timm.get_pretrained_cfg(backbone)
-    return {
-        "num_classes": encoder.num_classes,
-        "input_size": (encoder.input_size[0], image_size, image_size),
-        "pool_size": None,
-        "crop_pct": 1.0,
-        "interpolation": encoder.interpolation,
-        "mean": encoder.mean,
-        "std": encoder.std,
-        "first_conv": f"encoder.{encoder.first_conv}",
-        "classifier": ("head", f"encoder.{encoder.classifier}"),
-    }
-
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))}
+IMAGE_SIZE = 512  # section 4.2, with a context view of 448 and glimpses of 224 pixels
+VIEWS = ("context", "context_size", "glimpse_crop", "glimpse_size", "glimpse_scales")
 # The model of section 4.2 for MNIST: every look is a glimpse, the first one too.
 MNIST = {
     "backbone": "glimpse_mlp",
@@ -49,68 +48,167 @@ MNIST = {
 }
 
 
-def _shipped_cfg(name: str, config: dict) -> dict:
-    cfg = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in config["pretrained_cfg"].items()
+def _around(encoder: PretrainedCfg) -> PretrainedCfg:
+    """An encoder's configuration as its DT-RAM's: preprocessing and weights stay, names go one level down."""
+    return replace(
+        encoder,
+        architecture=None,
+        input_size=(encoder.input_size[0], IMAGE_SIZE, IMAGE_SIZE),
+        test_input_size=None,
+        min_input_size=None,
+        fixed_input_size=False,
+        pool_size=None,
+        test_pool_size=None,
+        first_conv=tuple(f"encoder.{name}" for name in _names(encoder.first_conv)),
+        classifier=("head", *(f"encoder.{name}" for name in _names(encoder.classifier))),
+    )
+
+
+def _names(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _shipped_cfg(name: str) -> PretrainedCfg:
+    values = SHIPPED[name]["pretrained_cfg"].items()
+    cfg = {key: tuple(value) if isinstance(value, list) else value for key, value in values}
+    return PretrainedCfg(**cfg | {"file": str(WEIGHTS / name / "model.safetensors")})
+
+
+def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
+    """All tags of a DT-RAM: those that ship with this package, then those of its encoder."""
+    cfgs = {
+        name.partition(".")[2]: _shipped_cfg(name) for name in SHIPPED if name.startswith(f"{architecture}.")
     }
-    return cfg | {"file": str(WEIGHTS / name / "model.safetensors")}
+    for name, cfg in get_arch_pretrained_cfgs(encoder).items():
+        cfgs.setdefault(name.partition(".")[2], _around(cfg))
+    return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
 
 
-default_cfgs = generate_default_cfgs(
-    {name: _shipped_cfg(name, config) for name, config in SHIPPED.items()}
-    | {f"dtram_{name}": _cfg(name) for name in ("resnet18", "resnet50", "mobilenetv2_100")}
-    | {"dtram": _cfg("resnet50"), "dtram_glimpse_mlp": _cfg("glimpse_mlp", 28)}
-)
+def _views(backbone: str, image_size: int | None, in_chans: int) -> dict:
+    """The paper's two views, scaled to the image, if the encoder takes both; else its own size for both."""
+    side = image_size or IMAGE_SIZE
+    large, small = (max(32, side * sixteenths // 512 * 32) for sixteenths in (14, 7))
+    if size_keywords(backbone, {large, small}, in_chans)[0] is not None:
+        return {"image_size": side, "context_size": large, "glimpse_crop": small}
+    own = own_size(backbone)
+    if image_size is None and own > IMAGE_SIZE // 2:
+        side = 2 * own
+    view = own if own <= side else small
+    return {"image_size": side, "context": "resize", "context_size": view, "glimpse_crop": view}
 
 
-def _create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
-    """Build a model with the caller's keywords, else those of its shipped checkpoint, else `defaults`."""
-    tag = kwargs.get("pretrained_cfg")
-    if pretrained and tag is None and timm.is_model_pretrained(variant):
-        tag = timm.get_pretrained_cfg(variant).tag
-    trained = SHIPPED.get(f"{variant}.{tag}", {}).get("model_args", {})
-    kwargs = defaults | trained | kwargs
-    model = build_model_with_cfg(DTRAM, variant, pretrained, **kwargs)
-    size, channels = model.image_size, model.in_chans
-    model.pretrained_cfg["input_size"] = (channels, size, size)
+def _create(
+    variant: str,
+    pretrained: bool,
+    kwargs: dict,
+    encoder_cfg: str | dict | None = None,
+    **defaults,
+) -> DTRAM:
+    """Build a model with the caller's keywords, else those of its shipped checkpoint, else `defaults`.
+
+    Pretrained weights are those of a whole DT-RAM where the checkpoint is one. Where it is timm's, they start
+    the encoder, through timm's own loader.
+
+    Args:
+        encoder_cfg: where timm finds the encoder's weights, if not under the tag of this variant.
+    """
+    config = kwargs.get("pretrained_cfg")
+    if config is None and pretrained:
+        config = timm.get_pretrained_cfg(variant).tag
+    shipped = SHIPPED.get(f"{variant}.{config}", {}).get("model_args", {})
+    whole = bool(shipped) or (isinstance(config, dict) and encoder_cfg is None)
+    kwargs = defaults | shipped | kwargs
+    device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+    size = kwargs.pop("img_size", None)
+    if size is not None:
+        sides = {size} if isinstance(size, int) else set(size)
+        if len(sides) > 1:
+            raise ValueError(f"img_size={size!r} is not square; accepted is one side in pixels.")
+        kwargs.setdefault("image_size", sides.pop())
+    cfg = timm.models.resolve_pretrained_cfg(variant, kwargs.get("pretrained_cfg"))
+    channels = kwargs.get("in_chans", cfg.input_size[0])
+    check_backbone(kwargs["backbone"])
+    if not any(name in kwargs for name in VIEWS):
+        kwargs |= _views(kwargs["backbone"], kwargs.get("image_size"), channels)
+    if not has_classifier(kwargs["backbone"]):
+        kwargs.setdefault("aggregate", "last")
+
+    loading = {
+        "cache_dir": kwargs.get("cache_dir"),
+        "pretrained_cfg_overlay": kwargs.get("pretrained_cfg_overlay"),
+    }
+    if not whole:
+        kwargs.pop("pretrained_cfg_overlay", None)
+
+    def build(**arguments) -> DTRAM:
+        with nullcontext() if device is None else torch.device(device):
+            model = DTRAM(**arguments)
+        if pretrained and not whole:
+            model.load_encoder(pretrained_cfg=encoder_cfg or config, **loading)
+        return model.to(dtype=dtype)
+
+    kwargs.setdefault("feature_cfg", {"feature_cls": "getter"})
+    model = build_model_with_cfg(build, variant, pretrained and whole, **kwargs)
+    side = kwargs.get("image_size", IMAGE_SIZE)
+    cfg = model.pretrained_cfg
+    cfg["input_size"] = (channels, side, side)
+    if kwargs.get("aggregate") == "last":
+        cfg["classifier"] = "head"
     for key in ("mean", "std"):
-        values = model.pretrained_cfg[key]
-        if len(values) != channels:
-            model.pretrained_cfg[key] = (sum(values) / len(values),) * channels
-    # timm writes these into config.json and hands them back on load; without them, defaults would be guessed.
-    model._model_args = model.arguments()
+        if len(cfg[key]) != channels:
+            cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * channels
     return model
 
 
-@register_model
 def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
-    """A DT-RAM around `backbone`, any timm model; the preprocessing is that model's."""
+    """A DT-RAM around `backbone`: any timm model, with its tag, as `hf-hub:...` or as `local-dir:...`.
+
+    The preprocessing is that model's, and so are the weights of the encoder if `pretrained`.
+    """
     backbone = kwargs.get("backbone", "resnet50")
-    if not kwargs.get("pretrained_cfg") and timm.get_pretrained_cfg(backbone) is not None:
-        kwargs["pretrained_cfg"] = _cfg(backbone, kwargs.get("image_size", 512)) | {"architecture": "dtram"}
-    return _create("dtram", pretrained, kwargs)
+    if isinstance(kwargs.get("pretrained_cfg"), dict):
+        return _create("dtram", pretrained, kwargs)
+    if not isinstance(backbone, str):
+        check_backbone(backbone)
+    source, name = parse_model_name(backbone)
+    if source is None or source == "":
+        architecture, _ = split_model_name_tag(name)
+        check_backbone(architecture)
+        encoder, arguments = timm.get_pretrained_cfg(name), {}
+    else:
+        load = load_model_config_from_hf if source == "hf-hub" else load_model_config_from_path
+        encoder, architecture, arguments = load(name)
+        encoder = PretrainedCfg(**encoder)
+    kwargs = (arguments or {}) | kwargs | {"backbone": architecture}
+    kwargs["pretrained_cfg"] = _around(encoder).to_dict() | {"architecture": "dtram"}
+    return _create("dtram", pretrained, kwargs, encoder_cfg=encoder.to_dict())
 
 
-@register_model
-def dtram_resnet18(pretrained: bool = False, **kwargs) -> DTRAM:
-    """DT-RAM around ResNet-18, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
-    return _create("dtram_resnet18", pretrained, kwargs, backbone="resnet18")
-
-
-@register_model
-def dtram_resnet50(pretrained: bool = False, **kwargs) -> DTRAM:
-    """DT-RAM around ResNet-50, as in the paper: 448-pixel context, 224-pixel glimpses, 512-pixel images."""
-    return _create("dtram_resnet50", pretrained, kwargs, backbone="resnet50")
-
-
-@register_model
-def dtram_mobilenetv2_100(pretrained: bool = False, **kwargs) -> DTRAM:
-    """DT-RAM around MobileNetV2, 448-pixel context and 224-pixel glimpses of 512-pixel images."""
-    return _create("dtram_mobilenetv2_100", pretrained, kwargs, backbone="mobilenetv2_100")
-
-
-@register_model
 def dtram_glimpse_mlp(pretrained: bool = False, **kwargs) -> DTRAM:
     """DT-RAM of 8-pixel glimpses at 28-pixel digits, the paper's for MNIST; every tag has its own steps."""
     return _create("dtram_glimpse_mlp", pretrained, kwargs, **MNIST)
+
+
+def _of_architecture(backbone: str):
+    """The entry point `dtram_<backbone>`."""
+
+    def create(pretrained: bool = False, **kwargs) -> DTRAM:
+        return _create(create.__name__, pretrained, kwargs, backbone=backbone)
+
+    create.__name__ = create.__qualname__ = f"dtram_{backbone}"
+    create.__doc__ = f"DT-RAM around timm's `{backbone}`."
+    return create
+
+
+def _register() -> None:
+    ours = timm.list_models(module="small_encoders")
+    entries = {dtram: "resnet50", dtram_glimpse_mlp: "glimpse_mlp"}
+    entries |= {_of_architecture(name): name for name in timm.list_models(exclude_filters=ours)}
+    for create, encoder in entries.items():
+        globals()[create.__name__] = create
+        default_cfgs[create.__name__] = _default_cfg(create.__name__, encoder)
+        register_model(create)
+
+
+default_cfgs: dict[str, DefaultCfg] = {}
+_register()

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ class GlimpseConvNet(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 12,
+        img_size: int | tuple[int, int] = 12,
         in_chans: int = 1,
         num_classes: int = 10,
         widths: tuple[int, int] = (16, 32),
@@ -25,7 +26,7 @@ class GlimpseConvNet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = num_features
-        side = (img_size + 3) // 4
+        side = (to_2tuple(img_size)[0] + 3) // 4
         self.conv1 = nn.Conv2d(in_chans, widths[0], 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1)
         self.conv3 = nn.Conv2d(widths[1], widths[1], 3, stride=2, padding=1)
@@ -55,7 +56,7 @@ class GlimpseMLP(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 8,
+        img_size: int | tuple[int, int] = 8,
         in_chans: int = 1,
         num_classes: int = 10,
         what_features: int = 128,

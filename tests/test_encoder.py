@@ -7,8 +7,17 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from dtram_hub.encoder import create_encoder, encode, encode_and_classify, feature_size, load_encoder_weights
+import dtram_hub.encoder as encoder_module
+from dtram_hub.encoder import (
+    create_encoder,
+    encode,
+    encode_and_classify,
+    feature_size,
+    load_encoder,
+    size_keywords,
+)
 
+LN = {"backbone": "test_efficientnet_ln", "num_classes": 5, "in_chans": 3, "view_sizes": {64}}
 NAMES = ["resnet18", "mobilenetv3_small_050", "test_vit", "test_efficientnet_ln"]
 
 
@@ -24,15 +33,52 @@ def test_features_and_logits_are_timms(name: str) -> None:
     torch.testing.assert_close(encoder(images), features)
 
 
-def test_views_of_two_sizes_where_the_encoder_takes_them() -> None:
-    encoder = create_encoder("resnet18", 0, 3, {64, 96}).eval()
-    assert (
-        encode(encoder, torch.randn(2, 3, 64, 64)).shape == encode(encoder, torch.randn(2, 3, 96, 96)).shape
-    )
-    with pytest.raises(
-        ValueError, match="takes one input size, not context_size and glimpse_size of 64 and 96"
+@pytest.mark.parametrize(
+    ("name", "sizes", "keywords"),
+    [
+        ("resnet18", {64, 96}, {}),
+        ("vit_tiny_patch16_224", {64, 96}, {"dynamic_img_size": True}),
+        ("vit_tiny_patch16_224", {50, 90}, {"dynamic_img_size": True, "dynamic_img_pad": True}),
+        ("mvitv2_tiny", {224, 288}, {"img_size": 288}),
+        ("levit_128s", {224}, {}),
+        ("levit_128s", {64, 96}, None),
+    ],
+)
+def test_an_encoder_is_built_for_all_its_views(name: str, sizes: set[int], keywords: dict | None) -> None:
+    assert size_keywords(name, sizes)[0] == keywords
+    if keywords is None:
+        with pytest.raises(
+            ValueError,
+            match=r"levit_128s' takes no views of 64 and 96 pixels \(.*\)\. It takes 224 for both: "
+            r"context='resize', context_size=224, glimpse_size=224\.",
+        ):
+            create_encoder(name, 0, 3, sizes)
+        return
+    encoder = create_encoder(name, 0, 3, sizes).eval()
+    for size in sizes:
+        assert encode(encoder, torch.randn(2, 3, size, size)).shape == (2, feature_size(encoder))
+
+
+def test_a_trial_leaves_the_random_numbers_alone() -> None:
+    encoder_module._size_keywords.cache_clear()
+    torch.manual_seed(0)
+    size_keywords("mvitv2_tiny", {224, 288})
+    found = torch.rand(3)
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.rand(3))
+
+
+def test_unknown_and_unsuitable_backbones_are_refused() -> None:
+    for backbone, message in (
+        ("resnt18", r"backbone='resnt18' is not a timm model\. Did you mean 'resnet18'\?"),
+        ("dtram_resnet18", "is a DT-RAM itself"),
+        (torch.nn.Linear(2, 2), "backbone is a Linear; accepted is a name, which a checkpoint can keep"),
+        (None, "backbone=None is not a timm model"),
     ):
-        create_encoder("test_vit", 0, 3, {64, 96})
+        with pytest.raises(ValueError, match=message):
+            create_encoder(backbone, 0, 3, {64})
+    with pytest.raises(TypeError, match="no_such_argument"):
+        create_encoder("resnet18", 0, 3, {64}, no_such_argument=1)
 
 
 @pytest.mark.parametrize("classes", [0, 1000])
@@ -41,8 +87,8 @@ def test_pretrained_weights_arrive_and_a_new_classifier_stays_fresh(tmp_path: Pa
     trained = timm.create_model("test_efficientnet_ln", num_classes=classes)
     path = tmp_path / "weights.safetensors"
     save_file(trained.state_dict(), path)
-    encoder = create_encoder("test_efficientnet_ln", 5, 3, {64})
-    load_encoder_weights(encoder, "test_efficientnet_ln", 3, str(path))
+    encoder = create_encoder(**LN)
+    load_encoder(encoder, str(path), **LN)
     expected = trained.state_dict()
     found = {
         name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("classifier")
@@ -52,13 +98,13 @@ def test_pretrained_weights_arrive_and_a_new_classifier_stays_fresh(tmp_path: Pa
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    encoder = create_encoder("test_efficientnet_ln", 5, 3, {64})
+    encoder = create_encoder(**LN)
     with pytest.raises(ValueError, match=r"encoder_weights='a\.pth' is neither 'timm' nor an existing"):
-        load_encoder_weights(encoder, "test_efficientnet_ln", 3, "a.pth")
+        load_encoder(encoder, "a.pth", **LN)
     path = tmp_path / "other.safetensors"
     save_file(timm.create_model("test_efficientnet").state_dict(), path)
     with pytest.raises(ValueError, match=r"do not fit 'test_efficientnet_ln'"):
-        load_encoder_weights(encoder, "test_efficientnet_ln", 3, str(path))
+        load_encoder(encoder, str(path), **LN)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"do not fit 'test_efficientnet_ln'"):
-        load_encoder_weights(encoder, "test_efficientnet_ln", 3, str(path))
+        load_encoder(encoder, str(path), **LN)

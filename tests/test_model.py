@@ -204,31 +204,6 @@ def test_registered_models_are_the_timm_classifier_until_trained(name: str) -> N
     torch.testing.assert_close(everything.logits, found.logits, rtol=1e-5, atol=1e-5)
 
 
-def test_registered_models_have_timms_configuration() -> None:
-    model = timm.create_model("dtram_resnet50", num_classes=3)
-    assert model.pretrained_cfg["input_size"] == (3, 512, 512)
-    assert timm.data.resolve_model_data_config(model)["mean"] == (0.485, 0.456, 0.406)
-    assert (model.context_size, model.glimpse_size, model.num_steps, model.hidden_size) == (448, 224, 3, 512)
-    grey = timm.create_model(
-        "dtram",
-        backbone="resnet18",
-        in_chans=1,
-        image_size=64,
-        context="resize",
-        context_size=32,
-        glimpse_crop=32,
-    )
-    assert grey.pretrained_cfg["input_size"] == (1, 64, 64)
-    assert len(grey.pretrained_cfg["mean"]) == 1
-    assert set(timm.list_models("dtram*")) == {
-        "dtram",
-        "dtram_resnet18",
-        "dtram_resnet50",
-        "dtram_mobilenetv2_100",
-        "dtram_glimpse_mlp",
-    }
-
-
 @pytest.mark.parametrize("aggregate", ["last", "residual"])
 def test_without_classes_the_features_come_out(aggregate: str) -> None:
     model = DTRAM("resnet18", 0, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
@@ -311,7 +286,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
         ({"backbone": "resnet81"}, "backbone='resnet81' is not a timm model. Did you mean 'resnet18'?"),
         ({"context": "none", "aggregate": "residual"}, "aggregate='residual' needs a context view"),
         ({"glimpse_scales": 2}, "glimpse_scales=2 stacks channels"),
-        ({"context_size": 16}, "takes one input size, not context_size and glimpse_size of 12 and 16"),
+        ({"context_size": 16}, "takes no views of 12 and 16 pixels"),
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:

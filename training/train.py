@@ -31,7 +31,6 @@ import dtram_hub
 from dtram_hub import augment, checkpoint, data, report
 from dtram_hub.checks import check_choice, check_number, nearest
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
-from dtram_hub.encoder import load_encoder_weights
 from dtram_hub.evaluation import predict_split
 from dtram_hub.model import DTRAM
 from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
@@ -191,7 +190,7 @@ class Run:
             )
         model = timm.create_model(recipe.architecture, **arguments)
         if recipe.encoder_weights:
-            load_encoder_weights(model.encoder, model.backbone, model.in_chans, recipe.encoder_weights)
+            model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
         return model
 
     def train(self) -> None:
