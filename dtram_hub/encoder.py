@@ -37,7 +37,8 @@ def create_encoder(
     if extra is None:
         sizes = " and ".join(str(size) for size in sorted(view_sizes))
         raise ValueError(
-            f"backbone={backbone!r} takes no views of {sizes} pixels ({reason}).{_advice(backbone, in_chans)}"
+            f"backbone={backbone!r} takes no views of {sizes} pixels and {in_chans} channels ({reason})."
+            f"{_advice(backbone, in_chans)}"
         )
     return timm.create_model(
         backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading
@@ -120,10 +121,21 @@ def _try_out(
     return None
 
 
+@cache
 def has_classifier(backbone: str) -> bool:
-    """Whether this architecture can classify by itself."""
+    """Whether this architecture can classify by itself; towers that give tokens cannot."""
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    return config is None or bool(config.classifier)
+    if config is None or (config.classifier and config.num_classes):
+        return True
+    if not config.classifier:
+        return False
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            encoder = timm.create_model(backbone, num_classes=2).eval()
+            logits = encode_and_classify(encoder, torch.zeros(1, *config.input_size))[1]
+        return tuple(logits.shape) == (1, 2)
+    except Exception:  # whatever it raises, it does not classify
+        return False
 
 
 def own_size(backbone: str) -> int:

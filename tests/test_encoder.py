@@ -49,7 +49,7 @@ def test_an_encoder_is_built_for_all_its_views(name: str, sizes: set[int], keywo
     if keywords is None:
         with pytest.raises(
             ValueError,
-            match=r"levit_128s' takes no views of 64 and 96 pixels \(.*\)\. It takes 224 for both: "
+            match=r"takes no views of 64 and 96 pixels and 3 channels \(.*\)\. It takes 224 for both: "
             r"context='resize', context_size=224, glimpse_size=224\.",
         ):
             create_encoder(name, 0, 3, sizes)

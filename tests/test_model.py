@@ -286,7 +286,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
         ({"backbone": "resnet81"}, "backbone='resnet81' is not a timm model. Did you mean 'resnet18'?"),
         ({"context": "none", "aggregate": "residual"}, "aggregate='residual' needs a context view"),
         ({"glimpse_scales": 2}, "glimpse_scales=2 stacks channels"),
-        ({"context_size": 16}, "takes no views of 12 and 16 pixels"),
+        ({"context_size": 16}, "takes no views of 12 and 16 pixels and 1 channels"),
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:

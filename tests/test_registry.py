@@ -159,7 +159,7 @@ FAMILIES = [  # one of every way in which timm's models differ: layout, normalis
     [(name, "residual") for name in FAMILIES] + [("resnet18", "last"), ("pit_ti_224", "last")],
 )
 def test_the_contract(name: str, aggregate: str) -> None:
-    """forward = forward_head(forward_features), gradients, groups, decay, new classifiers: in all families."""
+    """forward = forward_head(forward_features), gradients, groups, decay, a new classifier, everywhere."""
     torch.manual_seed(0)
     fixed = name in ("levit_128s", "pit_ti_224")
     sizes = {} if fixed else {"image_size": 128, "context_size": 96, "glimpse_crop": 64}
