@@ -36,7 +36,7 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
         stop_threshold: an image stops after a step whose stop probability is above this; never, if it is 1.
         max_steps: the most steps an image may take.
     """
-    batch = len(images)
+    batch = images.shape[0]
     steps = torch.full((batch,), max_steps, device=images.device)
     locations = images.new_full((batch, max_steps, 2), torch.nan)
     stop_probs = images.new_full((batch, max_steps), torch.nan)
@@ -46,7 +46,7 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
         place = None if hidden is None else model.locate(hidden, t)
         if place is not None:
             locations[looking, t] = place.to(locations.dtype)
-        features, own_logits = model.look(images if len(looking) == batch else images[looking], place)
+        features, own_logits = model.look(images if looking.shape[0] == batch else images[looking], place)
         context_logits = own_logits if t == 0 else context_logits
         hidden = model.step(features, hidden, place)
         if not model.dynamic or images.is_meta:  # meta tensors have no values to decide by
@@ -61,7 +61,7 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
         steps[looking[~going_on]] = t + 1
         answered[looking[~going_on]] = hidden[~going_on]
         looking, hidden = looking[going_on], hidden[going_on]
-        if len(looking) == 0:
+        if looking.shape[0] == 0:
             break
     if answered is not None:
         answered[looking] = hidden

@@ -79,46 +79,51 @@ def size_keywords(
 
 @cache
 def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwargs) -> tuple[dict | None, str]:
-    candidates = [
-        {},
-        {"dynamic_img_size": True},
-        {"dynamic_img_size": True, "dynamic_img_pad": True},
-        *({"img_size": size} for size in dict.fromkeys((sizes[0], sizes[-1]))),
-    ]
+    plain, dynamic = {}, {"dynamic_img_size": True}
+    built = [{"img_size": size} for size in dict.fromkeys((sizes[-1], sizes[0]))]
+    candidates = [plain, dynamic, dynamic | {"dynamic_img_pad": True}, *built]
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    fixed = config is not None and config.fixed_input_size
-    reason = ""
+    # Some have tables for one size, and only real numbers show that they are indexed past their end.
+    tables = config is not None and config.fixed_input_size and sizes != (own_size(backbone),)
+    failure, parameters = _try_out("meta", backbone, sizes, in_chans, plain, kwargs)
+    small = parameters <= MOST_TRIED
+    if tables and not small:
+        candidates = [*candidates[1:], plain]  # too large to try for real: what it was made for comes first
     for extra in candidates:
         if extra.keys() & kwargs.keys():
             continue
-        failure = _try_out("meta", backbone, sizes, in_chans, extra, kwargs)
-        # A table that is indexed past its end is only found out with real numbers.
-        tables = "img_size" in extra or (fixed and not extra)
-        if failure is None and tables and sizes != (own_size(backbone),):
-            failure = _try_out("cpu", backbone, sizes, in_chans, extra, kwargs)
-        if failure is None:
+        found = failure if extra == plain else _try_out("meta", backbone, sizes, in_chans, extra, kwargs)[0]
+        if found is None and tables and small and extra in (plain, *built):
+            found = _try_out("cpu", backbone, sizes, in_chans, extra, kwargs)[0]
+        if found is None:
             return extra, ""
-        reason = reason or failure  # the first is of the model as it is
-    return None, reason
+        failure = failure or found
+    return None, failure
+
+
+MOST_TRIED = 100e6  # parameters of the largest encoder that is tried with real numbers
 
 
 @torch.no_grad()
 def _try_out(
     device: str, backbone: str, sizes: tuple[int, ...], in_chans: int, extra: dict, kwargs: dict
-) -> str | None:
-    """Why this encoder cannot encode one black view of every size; None if it can."""
+) -> tuple[str | None, int]:
+    """Why this encoder cannot encode one black view of every size, None if it can; and its parameters."""
+    parameters = 0
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             encoder = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **extra, **kwargs).eval()
+            parameters = sum(p.numel() for p in encoder.parameters())
             for size in sizes:
                 shape = tuple(encode(encoder, torch.zeros(1, in_chans, size, size)).shape)
                 if shape != (1, feature_size(encoder)):
-                    return f"it gives features of shape {shape}"
+                    return f"it gives features of shape {shape}", parameters
     except Exception as error:  # whatever a model raises means that it is not to be used like this
         if isinstance(error, TypeError) and not extra:
             raise  # the caller's own keyword
-        return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
-    return None
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        return reason or type(error).__name__, parameters
+    return None, parameters
 
 
 @cache

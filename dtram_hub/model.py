@@ -243,7 +243,7 @@ class DTRAM(nn.Module):
 
     def initial_hidden(self, images: Tensor) -> Tensor | None:
         """h_0: zeros (N, H), to ask where to look first, or None when the first look is the context view."""
-        return images.new_zeros(len(images), self.hidden_size) if self.context == "none" else None
+        return images.new_zeros(images.shape[0], self.hidden_size) if self.context == "none" else None
 
     def step(self, features: Tensor, hidden: Tensor | None, locations: Tensor | None) -> Tensor:
         """The core (Eq. 3): features (N, D), h_{t-1} (N, H), locations (N, 2) -> h_t (N, H).
@@ -257,16 +257,16 @@ class DTRAM(nn.Module):
             total = total + self.location_to_hidden(locations.to(total.dtype))
         return total.relu()
 
-    def locate(self, hidden: Tensor, step: int) -> Tensor:
+    def locate(self, hidden: Tensor, step: int | Tensor) -> Tensor:
         """Mean of the location that look `step` + 1 takes: (..., N, H) -> (..., N, 2) float32 in [-1, 1].
 
         With a leading dimension, `step` is that of its first entry.
         """
         means = self.locator(hidden).float()
         if self.places is not None:
-            last = len(self.places) - 1
-            steps = [min(step + i, last) for i in range(len(hidden))] if hidden.ndim > 2 else min(step, last)
-            means = means + self.places[steps].unsqueeze(-2)
+            steps = torch.arange(hidden.shape[0] if hidden.ndim > 2 else 1, device=hidden.device) + step
+            places = self.places[steps.clamp(max=len(self.places) - 1)]
+            means = means + (places.unsqueeze(-2) if hidden.ndim > 2 else places)
         return means.tanh()
 
     def classify(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
@@ -416,14 +416,15 @@ class DTRAM(nn.Module):
             hidden if context_logits is None else torch.cat([hidden, context_logits.to(hidden.dtype)], dim=1)
         )
 
+    def split_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The inverse of `join_features`."""
+        hidden, context_logits = features.tensor_split([self.hidden_size], dim=1)
+        return hidden, context_logits if self.aggregate == "residual" and self.num_classes else None
+
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """What `forward_features` gave -> class logits (B, C), or h (B, H) if `pre_logits`."""
-        hidden = features[:, : self.hidden_size]
-        if pre_logits or not self.num_classes:
-            return hidden
-        return self.classify(
-            hidden, features[:, self.hidden_size :] if self.aggregate == "residual" else None
-        )
+        hidden, context_logits = self.split_features(features)
+        return hidden if pre_logits or not self.num_classes else self.classify(hidden, context_logits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
