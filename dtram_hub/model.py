@@ -36,7 +36,7 @@ class Rollout:
     logits (N, T, C): the answer after each step.
     locations (N, T, 2): where each step looked, (y, x) in [-1, 1]; NaN for the context view.
     location_log_probs (N, T): of that location under its policy; 0 where none was drawn.
-    stop_logits (N, T): sigmoid is the probability to stop after that step.
+    stop_logits (N, T): sigmoid is the probability to stop after that step; NaN for RAM, which never decides.
     steps (N,) int64: the step at which the rollout stopped, in 1..T.
     baselines (N, T + 1): the reward expected before the first look and after each.
     hidden (N, T, H): the state after each step.
@@ -49,8 +49,8 @@ class Rollout:
     stop_logits: Tensor
     steps: Tensor
     baselines: Tensor
-    hidden: Tensor
-    context_logits: Tensor | None
+    hidden: Tensor | None = None
+    context_logits: Tensor | None = None
 
 
 class DTRAM(nn.Module):
@@ -264,9 +264,14 @@ class DTRAM(nn.Module):
         """
         means = self.locator(hidden).float()
         if self.places is not None:
-            steps = torch.arange(hidden.shape[0] if hidden.ndim > 2 else 1, device=hidden.device) + step
-            places = self.places[steps.clamp(max=len(self.places) - 1)]
-            means = means + (places.unsqueeze(-2) if hidden.ndim > 2 else places)
+            last = len(self.places) - 1
+            if isinstance(step, Tensor):
+                steps = step.clamp(max=last)
+            elif hidden.ndim > 2:
+                steps = [min(step + i, last) for i in range(len(hidden))]
+            else:
+                steps = min(step, last)
+            means = means + self.places[steps].unsqueeze(-2)
         return means.tanh()
 
     def classify(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
@@ -344,14 +349,16 @@ class DTRAM(nn.Module):
             means = self.locate(before[first:], first)
             log_probs[first:] = policy.location_log_probs(draws[first:], means, self.location_std)
         logits = self.classify(after, context_logits)
-        stop_logits = self.stop_logit(after, logits).T
+        stop_logits = torch.full_like(log_probs, torch.nan)
+        if self.dynamic:
+            stop_logits = self.stop_logit(after, logits)
         baselines = torch.cat([self.baseline(states.detach()) for states in (before[:1], after)])
         return Rollout(
             logits=logits.float().transpose(0, 1),
             locations=draws.clamp(-1, 1).transpose(0, 1),
             location_log_probs=log_probs.T,
-            stop_logits=stop_logits,
-            steps=self._choose_steps(stop_logits.detach().sigmoid(), sample),
+            stop_logits=stop_logits.T,
+            steps=self._choose_steps(stop_logits.T.detach().sigmoid(), sample),
             baselines=baselines.float().squeeze(-1).T,
             hidden=after.transpose(0, 1),
             context_logits=context_logits,
@@ -407,8 +414,11 @@ class DTRAM(nn.Module):
         rollout = self.rollout(images, sample=True)
         hidden = rollout.hidden[torch.arange(len(images), device=images.device), rollout.steps - 1]
         # With weight zero: logits teach a policy nothing, but DDP waits for all parameters to take part.
-        unused = rollout.location_log_probs.sum() + rollout.stop_logits.sum() + rollout.baselines.sum()
-        return self.join_features(hidden + 0 * unused.to(hidden.dtype), rollout.context_logits)
+        policies = (self.locator, self.stop_head, self.baseline)
+        unused = [p for module in policies for p in module.parameters()]
+        unused += [self.places] if self.places is not None else []
+        hidden = hidden + 0 * sum(p.sum() for p in unused).to(hidden.dtype)
+        return self.join_features(hidden, rollout.context_logits)
 
     def join_features(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
         """h (B, H) and, in a residual model, the encoder's own logits (B, C) -> (B, num_features)."""

@@ -344,19 +344,23 @@ class Run:
             {
                 "seed": self.recipe.seed,
                 "seconds": self.progress.seconds,
-                "machine": f"{world} x {describe_device(self.accelerator.device)}",
+                "machine": describe_machine(self.accelerator.device, world),
                 "version": dtram_hub.__version__,
             },
             self.recipe.mean_steps,
         )
+        minutes = sum(self.progress.seconds.values()) / 60
+        self.accelerator.print(f"All stages together trained for {minutes:.1f} minutes.")
         self.accelerator.end_training()
 
 
-def describe_device(device: torch.device) -> str:
-    """What one process runs on, in words."""
+def describe_machine(device: torch.device, world: int) -> str:
+    """What a run ran on, in words."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+        return f"{world} x {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    processes = "" if world == 1 else f", each of {world} processes"
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}{processes} ({platform.machine()})"
 
 
 def processes_asked_for() -> int:
