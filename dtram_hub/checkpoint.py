@@ -1,5 +1,6 @@
 """Model directories: `model.safetensors` and `config.json` in timm's own layout, which `local-dir:` loads."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,11 @@ def save(model: DTRAM, directory: str | Path, class_names: list[str] | None = No
     save_for_hf(
         model, str(directory), model_config=config, model_args=model.arguments(), safe_serialization=True
     )
+    # The number of classes stands beside the arguments; transformers does not bear it among them as well.
+    path = Path(directory) / "config.json"
+    config = json.loads(path.read_text())
+    del config["model_args"]["num_classes"]
+    path.write_text(json.dumps(config, indent=2))
 
 
 def load(directory: str | Path) -> DTRAM:

@@ -1,0 +1,73 @@
+"""Graphs of our models give what the models give: compiled, exported, as ONNX, and look by look."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from dtram_hub import DTRAM
+from dtram_hub.export import export_looks
+
+MODELS = {
+    "dtram_resnet18": {"image_size": 96, "context_size": 64, "glimpse_crop": 32},
+    "dtram_vit_tiny_patch16_224": {
+        "image_size": 96,
+        "context_size": 64,
+        "glimpse_crop": 32,
+        "context": "resize",
+    },
+    "dtram_glimpse_mlp": {"num_steps": 3},
+}
+
+
+def trained(name: str, **changes) -> tuple[DTRAM, Tensor]:
+    """A small model whose every look matters, and images for it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=5, **MODELS[name], **changes).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    torch.nn.init.normal_(model.stop_head[-1].weight)
+    return model, torch.randn(5, model.in_chans, model.image_size, model.image_size)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fixed_number_of_steps_compiles_in_one_graph_and_exports_for_any_batch(name: str) -> None:
+    model, images = trained(name, dynamic=False)
+    expected = model(images)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), expected)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (images[:2],), dynamic_shapes=({0: batch},))
+    for count in (1, 3, 5):
+        torch.testing.assert_close(program.module()(images[:count]), model(images[:count]))
+
+
+def test_onnx_gives_the_same_logits(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, images = trained("dtram_resnet18", dynamic=False)
+    path = tmp_path / "model.onnx"
+    shapes = ({0: torch.export.Dim("batch")},)
+    torch.onnx.export(model, (images[:2],), str(path), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session = runtime.InferenceSession(str(path))
+    for count in (1, 5):
+        found = session.run(None, {session.get_inputs()[0].name: images[:count].numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), model(images[:count]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exported_looks_in_a_loop_stop_where_predict_stops(name: str) -> None:
+    model, images = trained(name)
+    model.stop_threshold = float(model.rollout(images).stop_logits[:, 0].sigmoid().median())
+    found = model.predict(images)
+    assert len(found.steps.unique()) > 1, "the test needs images that stop at different steps"
+    first, following = (program.module() for program in export_looks(model))
+    for image, logits, steps in zip(images.split(1), found.logits, found.steps, strict=True):
+        state, location, stop_prob, answer = first(image)
+        taken = 1
+        while stop_prob <= model.stop_threshold and taken < model.num_steps:
+            state, location, stop_prob, answer = following(image, state, location, torch.tensor(taken))
+            taken += 1
+        assert taken == steps
+        torch.testing.assert_close(answer[0], logits, rtol=1e-4, atol=1e-4)
