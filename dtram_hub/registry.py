@@ -14,7 +14,6 @@ import timm
 import torch
 from timm.models import (
     build_model_with_cfg,
-    get_arch_pretrained_cfgs,
     load_model_config_from_hf,
     parse_model_name,
     register_model,
@@ -22,6 +21,9 @@ from timm.models import (
 )
 from timm.models._hub import load_model_config_from_path
 from timm.models._pretrained import DefaultCfg, PretrainedCfg
+
+# timm's public reader of these copies every entry, which takes longer than all the rest of this module.
+from timm.models._registry import _model_pretrained_cfgs, _model_with_tags
 
 from . import small_encoders  # noqa: F401  (registers the encoder of the MNIST model)
 from .encoder import check_backbone, has_classifier, own_size, size_keywords
@@ -79,8 +81,8 @@ def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
     cfgs = {
         name.partition(".")[2]: _shipped_cfg(name) for name in SHIPPED if name.startswith(f"{architecture}.")
     }
-    for name, cfg in get_arch_pretrained_cfgs(encoder).items():
-        cfgs.setdefault(name.partition(".")[2], _around(cfg))
+    for name in _model_with_tags[encoder]:
+        cfgs.setdefault(name.partition(".")[2], _around(_model_pretrained_cfgs[name]))
     return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
 
 
