@@ -149,7 +149,7 @@ def _create(
             model.load_encoder(pretrained_cfg=encoder_cfg or config, **loading)
         return model.to(dtype=dtype)
 
-    kwargs.setdefault("feature_cfg", {"feature_cls": "getter"})
+    kwargs.setdefault("feature_cfg", {"feature_cls": "getter", "out_indices": 3})
     model = build_model_with_cfg(build, variant, pretrained and whole, **kwargs)
     side = kwargs.get("image_size", IMAGE_SIZE)
     cfg = model.pretrained_cfg
