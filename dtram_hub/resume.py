@@ -1,4 +1,4 @@
-"""The state of a training run, written whole or not at all, so that a killed run goes on exactly."""
+"""Going on: with a killed run, exactly, as its state is written whole or not at all; or from another run."""
 
 import json
 import shutil
@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
+from omegaconf import OmegaConf
+
+from .curriculum import Stage
+from .recipe import Recipe
 
 
 @dataclass
@@ -55,3 +59,30 @@ def last_progress(folder: Path) -> tuple[Progress, Path | None]:
         return Progress(**json.loads((states[-1] / "progress.json").read_text())), states[-1]
     except (OSError, ValueError, TypeError):
         raise ValueError(f"the state of the run in {str(states[-1])!r} is damaged.") from None
+
+
+def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Stage]:
+    """The leading stages of a run that another, finished one has trained already.
+
+    Args:
+        source: the other run's folder.
+        recipe: of this run.
+        stages: of this run, in order.
+
+    Raises:
+        ValueError: no finished run, one with another seed, model or data, or one without the first stages.
+    """
+    if not (source / "metrics.json").is_file():
+        raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
+    theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(recipe)
+    for key in ("seed", "architecture", "model", "data"):
+        if theirs.get(key) != mine[key]:
+            raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
+    kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
+    shared = [stage for stage in stages if stage.name in kept and not stage.dynamic]
+    if not shared or shared != stages[: len(shared)]:
+        raise ValueError(
+            f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
+            f"this run starts with {stages[0].name}."
+        )
+    return shared

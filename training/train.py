@@ -34,7 +34,7 @@ from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.evaluation import predict_split
 from dtram_hub.model import DTRAM
 from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
-from dtram_hub.resume import Progress, last_progress, save_progress
+from dtram_hub.resume import Progress, last_progress, save_progress, shared_stages
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
 
@@ -108,7 +108,9 @@ class Run:
             check_number("accumulation", recipe.accumulation, 1, max(1, batches))
         self.states = self.output / "checkpoints"
         self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
-        borrowed = self.stages_of_another_run() if self.resumed is None else []
+        borrowed = []
+        if recipe.stages_from and self.resumed is None:
+            borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages)
         if not resume:
             self.open_output()
         self.borrow_stages(borrowed)
@@ -142,26 +144,6 @@ class Run:
                 command=" ".join(["accelerate launch", *sys.argv]),
             )
         self.accelerator.wait_for_everyone()
-
-    def stages_of_another_run(self) -> list[Stage]:
-        """The leading stages that are taken from the run `stages_from` instead of being trained."""
-        if not self.recipe.stages_from:
-            return []
-        source = Path(self.recipe.stages_from)
-        if not (source / "metrics.json").is_file():
-            raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
-        theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(self.recipe)
-        for key in ("seed", "architecture", "model", "data"):
-            if theirs.get(key) != mine[key]:
-                raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
-        kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
-        shared = [stage for stage in self.stages if stage.name in kept and not stage.dynamic]
-        if not shared or shared != self.stages[: len(shared)]:
-            raise ValueError(
-                f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
-                f"this run starts with {self.stages[0].name}."
-            )
-        return shared
 
     def borrow_stages(self, stages: list[Stage]) -> None:
         """Take over what another run has kept of these stages, and the time that it took."""
