@@ -99,11 +99,18 @@ def _views(backbone: str, image_size: int | None, in_chans: int) -> dict:
     return {"image_size": side, "context": "resize", "context_size": view, "glimpse_crop": view}
 
 
+def _square(size: int | tuple[int, int]) -> int:
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) > 1:
+        raise ValueError(f"img_size={size!r} is not square; accepted is one side in pixels.")
+    return sides.pop()
+
+
 def _create(
     variant: str,
     pretrained: bool,
     kwargs: dict,
-    encoder_cfg: str | dict | None = None,
+    encoder_cfg: dict | None = None,
     **defaults,
 ) -> DTRAM:
     """Build a model with the caller's keywords, else those of its shipped checkpoint, else `defaults`.
@@ -121,12 +128,8 @@ def _create(
     whole = bool(shipped) or (isinstance(config, dict) and encoder_cfg is None)
     kwargs = defaults | shipped | kwargs
     device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
-    size = kwargs.pop("img_size", None)
-    if size is not None:
-        sides = {size} if isinstance(size, int) else set(size)
-        if len(sides) > 1:
-            raise ValueError(f"img_size={size!r} is not square; accepted is one side in pixels.")
-        kwargs.setdefault("image_size", sides.pop())
+    if "img_size" in kwargs:
+        kwargs["image_size"] = _square(kwargs.pop("img_size"))
     cfg = timm.models.resolve_pretrained_cfg(variant, kwargs.get("pretrained_cfg"))
     channels = kwargs.get("in_chans", cfg.input_size[0])
     check_backbone(kwargs["backbone"])
@@ -134,32 +137,31 @@ def _create(
         kwargs |= _views(kwargs["backbone"], kwargs.get("image_size"), channels)
     if not has_classifier(kwargs["backbone"]):
         kwargs.setdefault("aggregate", "last")
-
-    loading = {
-        "cache_dir": kwargs.get("cache_dir"),
-        "pretrained_cfg_overlay": kwargs.get("pretrained_cfg_overlay"),
-    }
+    kwargs.setdefault("feature_cfg", {"feature_cls": "getter", "out_indices": 3})
+    loading = {"pretrained_cfg": encoder_cfg or config, "cache_dir": kwargs.get("cache_dir")}
     if not whole:
-        kwargs.pop("pretrained_cfg_overlay", None)
+        loading["pretrained_cfg_overlay"] = kwargs.pop("pretrained_cfg_overlay", None)
 
     def build(**arguments) -> DTRAM:
         with nullcontext() if device is None else torch.device(device):
             model = DTRAM(**arguments)
         if pretrained and not whole:
-            model.load_encoder(pretrained_cfg=encoder_cfg or config, **loading)
+            model.load_encoder(**loading)
         return model.to(dtype=dtype)
 
-    kwargs.setdefault("feature_cfg", {"feature_cls": "getter", "out_indices": 3})
     model = build_model_with_cfg(build, variant, pretrained and whole, **kwargs)
-    side = kwargs.get("image_size", IMAGE_SIZE)
-    cfg = model.pretrained_cfg
+    _adapt(model.pretrained_cfg, channels, kwargs.get("image_size", IMAGE_SIZE), kwargs.get("aggregate"))
+    return model
+
+
+def _adapt(cfg: dict, channels: int, side: int, aggregate: str | None) -> None:
+    """Make a configuration that of the model as it was built."""
     cfg["input_size"] = (channels, side, side)
-    if kwargs.get("aggregate") == "last":
+    if aggregate == "last":
         cfg["classifier"] = "head"
     for key in ("mean", "std"):
         if len(cfg[key]) != channels:
             cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * channels
-    return model
 
 
 def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
@@ -173,7 +175,7 @@ def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
     if not isinstance(backbone, str):
         check_backbone(backbone)
     source, name = parse_model_name(backbone)
-    if source is None or source == "":
+    if not source:
         architecture, _ = split_model_name_tag(name)
         check_backbone(architecture)
         encoder, arguments = timm.get_pretrained_cfg(name), {}

@@ -12,7 +12,7 @@ from dtram_hub.export import export_looks
 
 MODELS = {
     "dtram_resnet18": {"image_size": 96, "context_size": 64, "glimpse_crop": 32},
-    "dtram_vit_tiny_patch16_224": {
+    "dtram_test_vit": {
         "image_size": 96,
         "context_size": 64,
         "glimpse_crop": 32,
