@@ -28,6 +28,7 @@ def trained(name: str, **changes) -> tuple[DTRAM, Tensor]:
     model = timm.create_model(name, num_classes=5, **MODELS[name], **changes).eval()
     torch.nn.init.normal_(model.head.weight, std=0.1)
     torch.nn.init.normal_(model.stop_head[-1].weight)
+    model.requires_grad_(False)
     return model, torch.randn(5, model.in_chans, model.image_size, model.image_size)
 
 
