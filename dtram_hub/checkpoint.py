@@ -7,7 +7,7 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
@@ -47,12 +47,31 @@ def load(directory: str | Path) -> DTRAM:
         model = timm.create_model(f"local-dir:{directory}", pretrained=True)
     except SafetensorError as error:
         raise ValueError(f"{directory / 'model.safetensors'} is damaged or truncated ({error}).") from None
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        reason = _misfit(directory) or " ".join(str(error).split())
         raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {reason}") from None
     if not isinstance(model, DTRAM):
         raise ValueError(f"checkpoint {str(directory)!r} holds a {type(model).__name__}, not a DT-RAM.")
     return model.eval()
+
+
+def _misfit(directory: Path) -> str | None:
+    """How the weights in a directory differ from the model of its config.json; None if that is no model."""
+    try:
+        model = timm.create_model(f"local-dir:{directory}")
+    except Exception:  # then the configuration is at fault, and the caller says so
+        return None
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    with safe_open(directory / "model.safetensors", framework="pt") as file:
+        names = list(file.keys())
+        found = {name: file.get_slice(name).get_shape() for name in names}
+    odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if not odd:
+        return None
+    return (
+        f"{len(odd)} tensors do not fit its config.json, {odd[0]!r} for one, which has shape "
+        f"{found.get(odd[0])} instead of {expected.get(odd[0])}; are they of another encoder or class count?"
+    )
 
 
 def save_weights(model: torch.nn.Module, path: str | Path) -> None:

@@ -78,11 +78,28 @@ def test_truncated_weights_are_named(saved: Path) -> None:
         checkpoint.load(saved)
 
 
-def test_weights_of_another_shape_are_refused(saved: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model_args": {"hidden_size": 32}},
+            r"8 tensors do not fit.*'baseline.weight' .* \[1, 24\] instead of \[1, 32\]",
+        ),
+        (
+            {"num_classes": 7},
+            r"2 tensors do not fit.*'head.bias' for one, which has shape \[5\] instead of \[7\]",
+        ),
+        (
+            {"model_args": {"backbone": "resnet10t"}},
+            r"tensors do not fit .* of another encoder or class count\?",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused(saved: Path, change: dict, message: str) -> None:
     config = json.loads((saved / "config.json").read_text())
-    config["model_args"]["hidden_size"] = 32
-    (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"cannot be loaded: .*size mismatch"):
+    arguments = config["model_args"] | change.get("model_args", {})
+    (saved / "config.json").write_text(json.dumps(config | change | {"model_args": arguments}))
+    with pytest.raises(ValueError, match=message):
         checkpoint.load(saved)
 
 
