@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from .checks import nearest
 
+LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # timm's, of weights alone
+MOST_TRIED = 100e6  # parameters of the largest encoder that is tried with real numbers
+
 
 def create_encoder(
     backbone: str, num_classes: int, in_chans: int, view_sizes: set[int], **kwargs
@@ -45,9 +48,6 @@ def create_encoder(
     )
 
 
-LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
-
-
 def check_backbone(backbone: object) -> None:
     """ValueError unless `backbone` is the name of a timm architecture."""
     if isinstance(backbone, nn.Module):
@@ -71,7 +71,7 @@ def size_keywords(
     they are built for the smaller or the larger size, some take one size only. So it is tried out, once.
 
     Returns:
-        The keywords, or None where nothing helps; and the reason why the last trial failed.
+        The keywords, or None where nothing helps; and then the reason why the model failed as it is.
     """
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
     return _size_keywords(backbone, tuple(sorted(view_sizes)), in_chans, **frozen)
@@ -99,9 +99,6 @@ def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwarg
             return extra, ""
         failure = failure or found
     return None, failure
-
-
-MOST_TRIED = 100e6  # parameters of the largest encoder that is tried with real numbers
 
 
 @torch.no_grad()
@@ -187,12 +184,16 @@ def load_encoder(encoder: nn.Module, source: str | None, **kwargs) -> None:
 
 def _check_complete(model: nn.Module, path: str) -> None:
     """RuntimeError unless a weight file holds the model's tensors, classifier aside: timm would not mind."""
-    classifiers = model.pretrained_cfg.get("classifier") or ()
-    own = tuple(f"{name}." for name in ([classifiers] if isinstance(classifiers, str) else classifiers))
+    own = tuple(f"{name}." for name in module_names(model.pretrained_cfg.get("classifier")))
     with safe_open(path, framework="pt") as file:
         odd = sorted(name for name in set(file.keys()) ^ set(model.state_dict()) if not name.startswith(own))
     if odd:
         raise RuntimeError(f"{len(odd)} tensors are missing or foreign, {odd[0]!r} for one.")
+
+
+def module_names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The `classifier` or `first_conv` of a timm configuration, one name, several or none, as a tuple."""
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def feature_size(encoder: nn.Module) -> int:

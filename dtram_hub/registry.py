@@ -26,7 +26,7 @@ from timm.models._pretrained import DefaultCfg, PretrainedCfg
 from timm.models._registry import _model_pretrained_cfgs, _model_with_tags
 
 from . import small_encoders  # noqa: F401  (registers the encoder of the MNIST model)
-from .encoder import check_backbone, has_classifier, own_size, size_keywords
+from .encoder import check_backbone, has_classifier, module_names, own_size, size_keywords
 from .model import DTRAM
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -61,13 +61,9 @@ def _around(encoder: PretrainedCfg) -> PretrainedCfg:
         fixed_input_size=False,
         pool_size=None,
         test_pool_size=None,
-        first_conv=tuple(f"encoder.{name}" for name in _names(encoder.first_conv)),
-        classifier=("head", *(f"encoder.{name}" for name in _names(encoder.classifier))),
+        first_conv=tuple(f"encoder.{name}" for name in module_names(encoder.first_conv)),
+        classifier=("head", *(f"encoder.{name}" for name in module_names(encoder.classifier))),
     )
-
-
-def _names(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def _shipped_cfg(name: str) -> PretrainedCfg:
