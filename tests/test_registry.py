@@ -55,6 +55,17 @@ def test_views_are_the_papers_or_the_encoders_own(name: str, keywords: dict, exp
     assert timm.data.resolve_model_data_config(model)["input_size"] == model.pretrained_cfg["input_size"]
 
 
+def test_a_built_models_configuration_is_its_own() -> None:
+    model = timm.create_model("dtram_resnet50", num_classes=3)
+    assert model.pretrained_cfg["input_size"] == (3, 512, 512)
+    assert timm.data.resolve_model_data_config(model)["mean"] == (0.485, 0.456, 0.406)
+    assert (model.context_size, model.glimpse_size, model.num_steps, model.hidden_size) == (448, 224, 3, 512)
+    small = {"image_size": 64, "context": "resize", "context_size": 32, "glimpse_crop": 32}
+    grey = timm.create_model("dtram", backbone="resnet18", in_chans=1, **small)
+    assert grey.pretrained_cfg["input_size"] == (1, 64, 64)
+    assert len(grey.pretrained_cfg["mean"]) == 1
+
+
 def test_timms_keywords_act_as_in_timm() -> None:
     model = timm.create_model(
         "dtram_resnet18", num_classes=7, in_chans=1, drop_rate=0.25, drop_path_rate=0.1, **SMALL
