@@ -1,13 +1,21 @@
-"""Model cards: every number in them is read from the files that a run left behind."""
+"""Model cards: every number is read from the files that a run left behind, or counted on the model."""
 
 import json
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from omegaconf import OmegaConf
+import numpy as np
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
-from .metrics import accuracy_at_mean_steps
+from . import checkpoint
+from .bundled import bundled
+from .compute import count_compute
 
+PICTURES = {
+    "tradeoff.png": "Error against mean steps, for each way to stop",
+    "steps.png": "Histogram of steps",
+    "glimpses.png": "Test images by number of steps, with numbered glimpses",
+}
 DATA = {
     "mnist": {
         "name": "MNIST",
@@ -17,112 +25,214 @@ DATA = {
         "limits": "It knows single, centred, white handwritten digits on black, and answers anything else\n"
         "just as surely. MNIST is an easy, much used test set: a few hundredths of a percent mean nothing.",
     },
+    "digits": {
+        "name": "cluttered digits",
+        "license": "CC BY 4.0 (UCI Optical Recognition of Handwritten Digits, in scikit-learn's copy)",
+        "description": "small handwritten digits among fragments of others, made from the recipe's seed.",
+        "limits": "It knows the digits of its own data and is of use for nothing but trying out.",
+    },
 }
 
 
-def render_card(folder: str | Path, template: str | Path) -> ModelCard:
+def render_card(
+    folder: str | Path,
+    name: str | None = None,
+    source: str | None = None,
+    pictures: dict[str, str] | None = None,
+) -> ModelCard:
     """The card of a checkpoint.
 
     Args:
-        folder: named `<architecture>.<tag>`, with config.json, metrics.json and recipe.yaml.
-        template: a jinja2 template, see `model_cards/template.md`.
+        folder: with config.json and model.safetensors; metrics.json and recipe.yaml say what was measured,
+            and where they are missing the card says that nothing was.
+        name: of the model, `<architecture>.<tag>` for one that ships; the folder's unless given.
+        source: what `timm.create_model` loads it by; the name unless given.
+        pictures: links by file name, see PICTURES; those in the folder unless given.
 
     Raises:
-        ValueError: one of the files is missing, or the data source has no description in DATA.
+        ValueError: a file is missing or no valid JSON or YAML.
     """
     folder = Path(folder)
-    for name in ("config.json", "metrics.json", "recipe.yaml"):
-        if not (folder / name).is_file():
-            raise ValueError(f"checkpoint {str(folder)!r} has no {name}, which its card is made from.")
-    config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics"))
-    recipe = OmegaConf.load(folder / "recipe.yaml")
-    if recipe.data.source not in DATA:
-        raise ValueError(
-            f"data.source={recipe.data.source!r} has no description; known are {', '.join(DATA)}."
-        )
-    data, arguments, result = DATA[recipe.data.source], config["model_args"], metrics["results"][0]
+    name = name or folder.name
+    model, config = checkpoint.load(folder), checkpoint.read_config(folder)
+    metrics, recipe = _read_run(folder)
+    data = _describe_data(recipe, config)
+    compute = count_compute(model)
+    if pictures is None:
+        pictures = {file: file for file in PICTURES if (folder / file).is_file()}
+    result = _own_result(metrics)
     cfg = config["pretrained_cfg"]
     return ModelCard.from_template(
-        card_data=_card_data(folder.name, data, result),
-        template_path=str(template),
-        name=folder.name,
-        summary=_summary(arguments, data),
-        version=metrics["version"],
+        card_data=_card_data(name, data, result, compute),
+        template_path=str(bundled("model_cards/template.md")),
+        name=name,
+        source=source or name,
+        summary=_summary(model, data),
+        backbone=model.backbone,
+        labels=config.get("label_names") or [],
         input_size=cfg["input_size"],
-        mean=cfg["mean"][0],
-        std=cfg["std"][0],
-        test_images=metrics["test_images"],
-        test_error=_error(result["accuracy"]),
-        validation_error=_error(result["validation_accuracy"]),
-        mean_steps=result["mean_steps"],
-        num_steps=arguments["num_steps"],
-        stop_threshold=arguments["stop_threshold"] if arguments["dynamic"] else None,
+        mean=[round(float(value), 4) for value in cfg["mean"]],
+        std=[round(float(value), 4) for value in cfg["std"]],
+        compute=compute,
+        num_steps=model.num_steps,
+        stop_threshold=model.stop_threshold if model.dynamic else None,
+        result=result,
+        metrics=metrics,
+        test_error=_error(result["accuracy"]) if result else None,
+        validation_error=_error(result["validation_accuracy"]) if result else None,
         histogram=[
             {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
-            for steps, images in result["step_histogram"].items()
+            for steps, images in (result["step_histogram"].items() if result else ())
         ],
-        tradeoff=_tradeoff(metrics["curves"], arguments["num_steps"]) if "curves" in metrics else None,
+        tradeoff=_tradeoff(metrics["curves"], model.num_steps) if metrics.get("curves") else None,
+        pictures=[{"link": link, "title": PICTURES[file]} for file, link in pictures.items()],
         data=data,
-        seed=metrics["seed"],
-        machine=metrics["machine"],
-        minutes=sum(metrics["seconds"].values()) / 60,
+        minutes=sum(metrics["seconds"].values()) / 60 if metrics else None,
         stages=[
-            {"name": name, "epochs": recipe.stages[name.split("_")[0]].epochs, "seconds": seconds}
-            for name, seconds in metrics["seconds"].items()
+            {"name": stage, "epochs": recipe["stages"][stage.split("_")[0]]["epochs"], "seconds": seconds}
+            for stage, seconds in (metrics["seconds"].items() if metrics and recipe else ())
         ],
     )
+
+
+def read_results(folder: str | Path) -> dict | None:
+    """The results of a run's model, the row of its last stage; None where nothing was measured."""
+    return _own_result(_read_run(Path(folder))[0])
+
+
+def facts(folder: str | Path) -> dict[str, str]:
+    """What the header of a weights file says: architecture, and version and results if there are any."""
+    metrics, _ = _read_run(Path(folder))
+    found = {"architecture": checkpoint.read_config(folder)["architecture"]}
+    if metrics:
+        result = _own_result(metrics)
+        found |= {name: str(round(result[name], 6)) for name in ("accuracy", "mean_steps")}
+        found["version"] = f"dtram-hub {metrics['version']}"
+    return found
+
+
+def eval_results(folder: str | Path) -> str | None:
+    """The Hub's `.eval_results/*.yaml` of a run on a data set of the Hub; None for any other."""
+    metrics, recipe = _read_run(Path(folder))
+    data = _describe_data(recipe, {})
+    if not metrics or not data.get("hub_id"):
+        return None
+    result = _own_result(metrics)
+    notes = f"accuracy on test, {result['mean_steps']:.2f} looks per image, seed {metrics['seed']}"
+    entry = EvalResultEntry(data["hub_id"], "image-classification", round(result["accuracy"], 6), notes=notes)
+    return yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+
+
+def public_recipe(path: str | Path, repo_id: str) -> str:
+    """A run's recipe without the folders of the machine that it ran on, and without its command line."""
+    text = Path(path).read_text()
+    recipe = _parse_yaml(path)
+    recipe["output"] = f"runs/{repo_id.partition('/')[2]}"
+    recipe["stages_from"] = None
+    recipe["data"]["root"] = None
+    if recipe.get("encoder_weights"):
+        recipe["encoder_weights"] = Path(recipe["encoder_weights"]).name
+    head = [line for line in text.splitlines() if line.startswith("# versions:")]
+    return "\n".join([*head, yaml.safe_dump(recipe, sort_keys=False)])
+
+
+def _read_run(folder: Path) -> tuple[dict, dict]:
+    """metrics.json and recipe.yaml of a finished run; both empty where it is none."""
+    if not (folder / "metrics.json").is_file() or not (folder / "recipe.yaml").is_file():
+        return {}, {}
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        _own_result(metrics)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{folder / 'metrics.json'} is not what a run writes ({error!r}).") from None
+    return metrics, _parse_yaml(folder / "recipe.yaml")
+
+
+def _parse_yaml(path: str | Path) -> dict:
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+        recipe["data"]["source"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not what a run writes ({' '.join(str(error).split())}).") from None
+    return recipe
+
+
+def _own_result(metrics: dict) -> dict | None:
+    return None if not metrics else [row for row in metrics["results"] if "validation_accuracy" in row][-1]
+
+
+def _describe_data(recipe: dict, config: dict) -> dict:
+    """name, license, description, limits, and hub_id where there is one."""
+    source = recipe.get("data", {}).get("source", "")
+    if source in DATA:
+        return DATA[source]
+    classes = f"the {config.get('num_classes')} classes"
+    unknown = {
+        "license": "not stated here; ask for that of the images themselves",
+        "description": "images of the classes in `config.json`.",
+        "limits": f"It knows {classes} of its training images, and answers any other image just as surely.",
+    }
+    if source.startswith("hub:"):
+        hub_id = source.removeprefix("hub:")
+        return unknown | {"name": hub_id, "hub_id": hub_id, "license": "that of the data set on the Hub"}
+    return unknown | {"name": "a folder of images" if source else "images"}
 
 
 def _error(accuracy: float) -> float:
     return 100 * (1 - accuracy)
 
 
-def _card_data(name: str, data: dict, result: dict) -> ModelCardData:
-    metrics = {
-        "accuracy": ("Accuracy", result["accuracy"]),
-        "mean_steps": ("Mean steps", result["mean_steps"]),
-    }
+def _card_data(name: str, data: dict, result: dict | None, compute) -> ModelCardData:
+    measured = []
+    if result:
+        measured = [
+            ("accuracy", "Accuracy", result["accuracy"]),
+            ("mean_steps", "Mean steps", result["mean_steps"]),
+            ("gflops", "GFLOPs per image", compute.at(result["mean_steps"])),
+        ]
     return ModelCardData(
         model_name=name,
         library_name="timm",
+        pipeline_tag="image-classification",
         license="apache-2.0",
-        datasets=[data["hub_id"]],
+        datasets=[data["hub_id"]] if data.get("hub_id") else None,
         tags=["image-classification", "timm", "dtram", "recurrent-attention", "early-exit"],
         eval_results=[
             EvalResult(
                 task_type="image-classification",
-                dataset_type=data["hub_id"],
+                dataset_type=data.get("hub_id", data["name"]),
                 dataset_name=data["name"],
                 dataset_split="test",
                 metric_type=kind,
                 metric_name=title,
-                metric_value=round(value, 6),
+                metric_value=round(float(value), 6),
             )
-            for kind, (title, value) in metrics.items()
-        ],
+            for kind, title, value in measured
+        ]
+        or None,
     )
 
 
-def _summary(arguments: dict, data: dict) -> str:
-    view = "" if arguments["context"] == "none" else "one look at the whole image, then "
-    glimpses = f"glimpses of {arguments['glimpse_crop']} x {arguments['glimpse_crop']} pixels"
-    if arguments["dynamic"]:
-        steps = f"at most {arguments['num_steps']} looks, and stops by itself when it has seen enough"
+def _summary(model, data: dict) -> str:
+    view = "" if model.context == "none" else "one look at the whole image, then "
+    glimpses = f"glimpses of {model.glimpse_crop} x {model.glimpse_crop} pixels"
+    if model.dynamic:
+        steps = f"at most {model.num_steps} looks, and stops by itself when it has seen enough"
         return f"A classifier for {data['name']} that sees {view}{glimpses}: {steps}."
-    looks = f"always {arguments['num_steps']} looks (RAM)"
+    looks = f"always {model.num_steps} looks (RAM)"
     return f"A classifier for {data['name']} that sees {view}{glimpses}, {looks}."
 
 
 def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:
     """Errors of every policy at budgets half a step apart, where all policies have points on both sides."""
-    budgets = [steps / 2 for steps in range(3, 2 * num_steps)]
+    points = {name: sorted((p["mean_steps"], p["accuracy"]) for p in curve) for name, curve in curves.items()}
     return {
         "policies": list(curves),
         "rows": [
             {
-                "steps": steps,
-                "errors": [_error(accuracy_at_mean_steps(curve, steps)) for curve in curves.values()],
+                "steps": steps / 2,
+                "errors": [_error(np.interp(steps / 2, *zip(*c, strict=True))) for c in points.values()],
             }
-            for steps in budgets
+            for steps in range(3, 2 * num_steps)
         ],
     }

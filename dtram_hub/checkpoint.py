@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 
 import timm
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
+from torch import nn
 
-from .model import DTRAM
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(model: DTRAM, directory: str | Path, class_names: list[str] | None = None) -> None:
+def save(model: nn.Module, directory: str | Path, class_names: list[str] | None = None) -> None:
     """Write weights and configuration; `timm.create_model("local-dir:PATH", pretrained=True)` reads both.
 
     Every constructor argument is kept, and the class names, if given, as `label_names`.
@@ -25,44 +25,81 @@ def save(model: DTRAM, directory: str | Path, class_names: list[str] | None = No
         model, str(directory), model_config=config, model_args=model.arguments(), safe_serialization=True
     )
     # The number of classes stands beside the arguments; transformers does not bear it among them as well.
-    path = Path(directory) / "config.json"
+    path = Path(directory) / CONFIG
     config = json.loads(path.read_text())
     del config["model_args"]["num_classes"]
     path.write_text(json.dumps(config, indent=2))
 
 
-def load(directory: str | Path) -> DTRAM:
+def load(directory: str | Path, **kwargs) -> nn.Module:
     """The DT-RAM saved in a directory, in evaluation mode.
+
+    Args:
+        directory: with config.json and model.safetensors; no other file is read.
+        kwargs: arguments of the model to change, such as `num_classes`, which puts fresh heads on it.
 
     Raises:
         ValueError: a file is missing or damaged, or the directory holds another kind of model.
     """
     directory = Path(directory)
-    for name in ("config.json", "model.safetensors"):
+    for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise ValueError(
                 f"checkpoint {str(directory)!r} has no {name}; accepted is a directory with both."
             )
+    _check_config(directory)
     try:
-        model = timm.create_model(f"local-dir:{directory}", pretrained=True)
+        model = timm.create_model(f"local-dir:{directory}", pretrained=True, **kwargs)
     except SafetensorError as error:
-        raise ValueError(f"{directory / 'model.safetensors'} is damaged or truncated ({error}).") from None
-    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise ValueError(f"{directory / WEIGHTS} is damaged or truncated ({error}).") from None
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
         reason = _misfit(directory) or " ".join(str(error).split())
         raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {reason}") from None
-    if not isinstance(model, DTRAM):
-        raise ValueError(f"checkpoint {str(directory)!r} holds a {type(model).__name__}, not a DT-RAM.")
+    if not kwargs and (reason := _misfit(directory, model)):
+        raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {reason}")
     return model.eval()
 
 
-def _misfit(directory: Path) -> str | None:
+def read_config(directory: str | Path) -> dict:
+    """What config.json says.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    path = Path(directory) / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"it is a {type(config).__name__}")
+    except ValueError as error:
+        raise ValueError(
+            f"checkpoint {str(directory)!r} cannot be loaded: its {CONFIG} is no JSON object ({error})."
+        ) from None
+    return config
+
+
+def _check_config(directory: Path) -> None:
+    """ValueError unless config.json is that of a DT-RAM; nothing is built for any other."""
+    config = read_config(directory)
+    name, classes, labels = (config.get(key) for key in ("architecture", "num_classes", "label_names"))
+    if not isinstance(name, str) or not name.startswith("dtram"):
+        raise ValueError(f"checkpoint {str(directory)!r} holds a {name}, not a DT-RAM.")
+    if not timm.is_model(name):
+        raise ValueError(
+            f"checkpoint {str(directory)!r} holds a {name}, which timm {timm.__version__} does not know."
+        )
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"checkpoint {str(directory)!r} names {len(labels)} labels for {classes} classes.")
+
+
+def _misfit(directory: Path, model: nn.Module | None = None) -> str | None:
     """How the weights in a directory differ from the model of its config.json; None if that is no model."""
     try:
-        model = timm.create_model(f"local-dir:{directory}")
+        model = model or timm.create_model(f"local-dir:{directory}")
     except Exception:  # then the configuration is at fault, and the caller says so
         return None
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    with safe_open(directory / "model.safetensors", framework="pt") as file:
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
         names = list(file.keys())
         found = {name: file.get_slice(name).get_shape() for name in names}
     odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
@@ -74,7 +111,20 @@ def _misfit(directory: Path) -> str | None:
     )
 
 
-def save_weights(model: torch.nn.Module, path: str | Path) -> None:
+def write_header(path: str | Path, facts: dict[str, str]) -> None:
+    """Put facts into the metadata of a safetensors file; the tensors stay as they are, byte for byte."""
+    # The library writes metadata in a new order every time, and so a new checksum for the same weights.
+    path = Path(path)
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    facts = {"format": "pt"} | header.pop("__metadata__", {}) | facts
+    header = json.dumps({"__metadata__": dict(sorted(facts.items()))} | header).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[start:])
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
     """Write weights alone, all or nothing: a reader never sees half a file, whenever the writer dies."""
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -83,7 +133,7 @@ def save_weights(model: torch.nn.Module, path: str | Path) -> None:
     os.replace(temporary, path)
 
 
-def load_weights(model: torch.nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> None:
     """Read what `save_weights` wrote into a model of the same shape; ValueError when the file is damaged."""
     try:
         model.load_state_dict(load_file(path))

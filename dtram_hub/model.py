@@ -14,11 +14,13 @@ image needs. RAM, the model with a fixed number of steps, is the same network wi
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 
-from . import early_exit, policy
+from . import checkpoint, early_exit, hub, policy
 from .checks import check_choice, check_images, check_integer, check_number
 from .early_exit import Prediction
 from .encoder import create_encoder, encode, encode_and_classify, feature_size, load_encoder, reads_locations
@@ -512,3 +514,29 @@ class DTRAM(nn.Module):
             ValueError: no such file, another file type, or weights of another model.
         """
         load_encoder(self.encoder, source, **self._encoder_arguments(), **loading)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "DTRAM":
+        """A saved DT-RAM, in evaluation mode: from a directory, or from the Hub by "org/name".
+
+        Args:
+            source: the directory, or the repository.
+            revision: branch, tag or commit of a repository.
+            kwargs: arguments of the model to change, such as `num_classes`; for a repository `token` and
+                `cache_dir` as well.
+
+        Raises:
+            ValueError, PermissionError, ConnectionError: as in `dtram_hub.pull`.
+        """
+        if Path(source).is_dir():
+            return checkpoint.load(source, **kwargs)
+        return hub.pull(str(source), revision, **kwargs)
+
+    def save_pretrained(self, directory: str | Path, class_names: list[str] | None = None) -> None:
+        """Write config.json and model.safetensors, for `from_pretrained` and timm's `local-dir:`."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self, directory, class_names or self.pretrained_cfg.get("label_names"))
+
+    def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
+        """Put the model on the Hub; keywords as in `dtram_hub.push`."""
+        return hub.push(self, repo_id, **kwargs)

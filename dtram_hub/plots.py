@@ -102,6 +102,7 @@ def plot_glimpses(
     captions: list[str],
     crop: int,
     per_row: int = 6,
+    side: float = 1.7,
 ) -> None:
     """Images by number of steps, one row each, with every glimpse as a numbered, coloured box.
 
@@ -113,9 +114,10 @@ def plot_glimpses(
         captions: N short texts.
         crop: side of a glimpse in pixels.
         per_row: most images in a row.
+        side: of each, in inches.
     """
     rows = sorted(set(steps.tolist()))
-    figure = Figure(figsize=(1.7 * per_row, 2.0 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(side * per_row, (side + 0.3) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), per_row, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()

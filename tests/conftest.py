@@ -1,9 +1,27 @@
-"""Shared fixtures: a model small enough to run anywhere, and two threads at most."""
+"""Shared fixtures: a Hub on the loopback interface, a model that runs anywhere; two threads at most."""
 
-import pytest
-import torch
+import os
+import tempfile
 
-from dtram_hub import DTRAM
+from loopback_hub import LoopbackHub
+
+# The client reads these once, when it is imported.
+HUB = LoopbackHub()
+_home = tempfile.TemporaryDirectory(prefix="dtram-tests-")
+os.environ |= {
+    "HF_ENDPOINT": HUB.url,
+    "HF_HOME": _home.name,
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+    os.environ.pop(_name, None)
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from dtram_hub import DTRAM  # noqa: E402
 
 torch.set_num_threads(2)
 
@@ -11,6 +29,13 @@ torch.set_num_threads(2)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hub() -> LoopbackHub:
+    """The Hub that every client in the tests speaks to, empty."""
+    HUB.clear()
+    return HUB
 
 
 def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:

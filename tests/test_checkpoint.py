@@ -112,5 +112,5 @@ def test_truncated_configuration_is_refused(saved: Path) -> None:
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     encoder = timm.create_model("test_efficientnet", num_classes=2)
     timm.models.save_for_hf(encoder, str(tmp_path), safe_serialization=True)
-    with pytest.raises(ValueError, match=r"holds a EfficientNet, not a DT-RAM"):
+    with pytest.raises(ValueError, match=r"holds a test_efficientnet, not a DT-RAM"):
         checkpoint.load(tmp_path)

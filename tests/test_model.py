@@ -346,4 +346,4 @@ def test_calibration_meets_a_budget_and_is_kept(small_model: DTRAM) -> None:
 
 
 def test_public_names() -> None:
-    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout", "calibrate"}
+    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"}

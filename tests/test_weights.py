@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 
+import cards
 from dtram_hub import checkpoint
-from dtram_hub.cards import render_card
 from dtram_hub.mnist import read_mnist
 from dtram_hub.registry import SHIPPED, WEIGHTS
 
@@ -73,11 +73,13 @@ def test_it_is_as_good_as_its_card_says(name: str) -> None:
 
 @shipped
 def test_its_card_says_what_its_metrics_say(name: str) -> None:
-    assert render_card(WEIGHTS / name, CARDS / "template.md").content == (CARDS / f"{name}.md").read_text()
+    assert cards.render_shipped(name) == (CARDS / f"{name}.md").read_text()
     result = metrics_of(name)["results"][0]
     text = (CARDS / f"{name}.md").read_text()
     assert f"| test error | {100 * (1 - result['accuracy']):.2f} % |" in text
-    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == text.count("```") // 2 == 1
+    for code in blocks:
         exec(code, {})
 
 

@@ -6,7 +6,7 @@ python training/cards.py
 import argparse
 from pathlib import Path
 
-from dtram_hub.cards import render_card
+from dtram_hub.cards import PICTURES, render_card
 from dtram_hub.registry import SHIPPED, WEIGHTS
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -17,8 +17,15 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args(argv)
     for name in SHIPPED:
-        render_card(WEIGHTS / name, CARDS / "template.md").save(CARDS / f"{name}.md")
+        (CARDS / f"{name}.md").write_text(render_shipped(name))
         print(CARDS / f"{name}.md")
+
+
+def render_shipped(name: str) -> str:
+    """The card of one shipped checkpoint, with the pictures that lie in `model_cards/images/NAME`."""
+    images = CARDS / "images" / name
+    found = {file: f"images/{name}/{file}" for file in PICTURES if (images / file).is_file()}
+    return render_card(WEIGHTS / name, pictures=found).content
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""What looking costs: floating-point operations, counted by torch while the model runs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass
+class Compute:
+    """GFLOPs for one image, counting a multiplication with its addition as two.
+
+    first_look, later_look: of the first look, and of every one after it.
+    """
+
+    first_look: float
+    later_look: float
+
+    def at(self, steps: float) -> float:
+        """GFLOPs of so many looks, or of so many on average."""
+        return self.first_look + (steps - 1) * self.later_look
+
+
+def count_compute(model: nn.Module) -> Compute:
+    """Count the operations of a DTRAM on one image of its `image_size`, as `predict` runs it."""
+    reference = next(model.parameters())
+    image = reference.new_zeros(1, model.in_chans, model.image_size, model.image_size)
+    training = model.training
+    model.eval()
+    counts = []
+    for steps in (1, 2):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.predict(image, stop_threshold=1.0, max_steps=steps)
+        counts.append(counter.get_total_flops() / 1e9)
+    model.train(training)
+    return Compute(counts[0], counts[1] - counts[0])
