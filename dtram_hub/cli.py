@@ -54,7 +54,7 @@ def list_models(pattern: str, pretrained: bool) -> None:
     dtram list --pretrained "dtram_glimpse*"
     """
     pattern = pattern if pattern.startswith("dtram") else f"dtram*{pattern}"
-    names = timm.list_models(pattern, pretrained=pretrained, module="registry")
+    names = timm.list_models(pattern, pretrained=pretrained)
     if not names:
         raise ValueError(f"no model is called {pattern!r}.")
     click.echo("\n".join(names))

@@ -1,25 +1,27 @@
-"""Data sources: each becomes splits of images in memory, uint8, all of one size.
+"""Data: every source becomes splits of uint8 images, all of one size, in memory or mapped into it.
 
 Splits are called train, validation, test; the embedded digits also have closeup, for the encoder alone.
 Validation is held out of train, with every class in proportion; test is never looked at before the end.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .checks import check_choice, check_number, nearest
+from .canvas import decode_all, load_canvases
+from .checks import check_choice, check_labels, check_number, nearest
 from .cluttered_digits import cluttered_digits
 from .mnist import read_mnist
+from .sources import ROOTED, open_hub
 
-SOURCES = ("digits", "imagefolder", "mnist")
+SOURCES = ("digits", "mnist", *ROOTED, "hub:org/name")
 DIGITS_OPTIONS = (
     *("num_train", "num_closeup", "num_validation", "num_test"),
     *("zoom", "enlargement", "max_clutter", "fragment"),
@@ -39,10 +41,30 @@ class Split:
 
 
 @dataclass
+class Stream:
+    """A training split that is read from the Hub as it is needed, in a new order every epoch.
+
+    dataset: an `IterableDataset` of undecoded images and labels.
+    num_images: how many it holds.
+    image_size, in_chans: of the images that come out.
+    buffer: how many undecoded images are held to be shuffled.
+    """
+
+    dataset: datasets.IterableDataset
+    num_images: int
+    image_size: int
+    in_chans: int
+    buffer: int
+
+    def __len__(self) -> int:
+        return self.num_images
+
+
+@dataclass
 class Data:
     """Named splits, the class names in the order of the labels, and how many broken files were left out."""
 
-    splits: dict[str, Split]
+    splits: dict[str, Split | Stream]
     class_names: list[str]
     skipped: int = 0
 
@@ -57,46 +79,75 @@ def load(
     skip_broken: bool = False,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    streaming: bool = False,
+    shuffle_buffer: int = 1000,
+    cache: str | None = None,
+    say: Callable[[str], None] = print,
     **options,
 ) -> Data:
     """Load every split of a data source.
 
     Args:
-        source: "digits" (embedded, nothing to download), "imagefolder" (one folder per class, optionally
-            under train/, validation/ and test/) or "mnist".
+        source: "digits" (embedded, nothing to download), "mnist", "imagefolder" (one folder per class,
+            optionally under train/, validation/ and test/), "parquet", "cub" and "cars" (CUB-200-2011 and
+            Stanford Cars as they are distributed), or "hub:org/name", a data set of the Hub.
         seed: of what is generated or held out.
         image_size: side S of the images, in pixels.
         in_chans: 1 for grey, 3 for RGB.
-        root: the folder, for "imagefolder"; for "mnist" that of its four original .gz files, or None for the
-            Hub's copy.
-        skip_broken: leave unreadable files out instead of refusing the folder.
-        validation_fraction, test_fraction: what to hold out of train where the folder has no such split.
+        root: the folder of the data; for "mnist" that of its four original .gz files, or None for the Hub's
+            copy.
+        skip_broken: leave unreadable files out instead of refusing them.
+        validation_fraction, test_fraction: what to hold out of train where there is no such split.
+        streaming: read train from the Hub while training, instead of downloading and decoding all of it
+            before; only for "hub:org/name".
+        shuffle_buffer: of a streamed split, how many images are held to be shuffled.
+        cache: folder for decoded images; beside the Hub's cache unless given.
+        say: told what takes time or room.
         options: of the digits, see DIGITS_OPTIONS: the number of images, and what `cluttered_digits` takes;
             of MNIST, `num_validation`, the training images to hold out.
 
     Raises:
-        ValueError: an unknown source, a folder without images or with broken ones, too small a class.
+        ValueError: an unknown source, one without images or with broken ones, too small a class.
+        ConnectionError: the Hub does not answer.
     """
-    check_choice("data.source", source, SOURCES)
+    on_hub = source.startswith("hub:")
+    if not on_hub:
+        check_choice("data.source", source, SOURCES)
     known = {"digits": DIGITS_OPTIONS, "mnist": ("num_validation",)}.get(source, ())
     for name in options:
         if name not in known:
             raise ValueError(
                 f"data.options.{name} is unknown to data.source={source!r}.{nearest(name, known)}"
             )
-    if source != "imagefolder" and in_chans != 1:
+    if source in ("digits", "mnist") and in_chans != 1:
         raise ValueError(f"in_chans={in_chans}; data.source={source!r} is grey and takes in_chans=1.")
+    if streaming and not on_hub:
+        raise ValueError(
+            f"data.streaming=true reads from the Hub; data.source={source!r} is no 'hub:org/name'."
+        )
+    if streaming and skip_broken:
+        raise ValueError("data.skip_broken=true cannot be told in advance of data.streaming=true.")
     if source == "digits":
         return _load_digits(seed, image_size, **options)
     if source == "mnist":
         return _load_mnist(root, seed, image_size, **options)
-    return _load_imagefolder(
-        root, seed, image_size, in_chans, skip_broken, validation_fraction, test_fraction
-    )
+    fractions = {"test": test_fraction, "validation": validation_fraction}
+    if streaming:
+        found = open_hub(source.removeprefix("hub:"), streaming=True)
+        return _load_stream(found, source, seed, image_size, in_chans, fractions, shuffle_buffer, say)
+    if on_hub:
+        found, where = open_hub(source.removeprefix("hub:")), f"data.source={source!r}"
+    else:
+        if root is None or not Path(root).is_dir():
+            raise ValueError(f"data.root={root!r} is not a folder; data.source={source!r} reads one.")
+        found, where = ROOTED[source](Path(root)), f"data.root={root!r}"
+    return _load_photographs(found, where, seed, image_size, in_chans, skip_broken, fractions, cache, say)
 
 
-def join(splits: list[Split]) -> Split:
-    """One split after the other; difficulties are dropped."""
+def join(splits: list[Split | Stream]) -> Split | Stream:
+    """One split after the other; difficulties are dropped. A stream stands alone."""
+    if len(splits) == 1:
+        return splits[0]
     return Split(torch.cat([split.images for split in splits]), torch.cat([split.labels for split in splits]))
 
 
@@ -121,6 +172,27 @@ def index_batches(
         end = max(num_images // batch_size * batch_size, min(num_images, batch_size))
     for start in range(0, end, batch_size):
         yield order[start : start + batch_size][rank::world]
+
+
+def batches(
+    split: Split | Stream, batch_size: int, *, seed: int, rank: int = 0, world: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of every batch of one epoch: (B / world, C, S, S) uint8 and (B / world,) int64.
+
+    Every image comes once, over all processes, save those that do not fill a last batch; the order depends on
+    the seed alone. Of a stream every process reads all, and decodes its share.
+
+    Raises:
+        ValueError: a streamed image is unreadable.
+    """
+    if isinstance(split, Split):
+        for index in index_batches(len(split), batch_size, seed=seed, rank=rank, world=world):
+            yield split.images[index], split.labels[index]
+        return
+    rows = iter(split.dataset.shuffle(seed=seed, buffer_size=split.buffer))
+    for _ in range(max(1, len(split) // batch_size)):
+        share = list(itertools.islice(rows, batch_size))[rank::world]
+        yield _decode_rows(share, split.image_size, split.in_chans)
 
 
 def _load_digits(
@@ -172,63 +244,45 @@ def _take(split: Split, index: Tensor) -> Split:
     return replace(split, images=split.images[index], labels=split.labels[index])
 
 
-def _load_imagefolder(
-    root: str | None,
+def _load_photographs(
+    found: datasets.DatasetDict,
+    where: str,
     seed: int,
     image_size: int,
     in_chans: int,
     skip_broken: bool,
-    validation_fraction: float,
-    test_fraction: float,
+    fractions: dict[str, float],
+    cache: str | None,
+    say: Callable[[str], None],
 ) -> Data:
-    if root is None or not Path(root).is_dir():
-        raise ValueError(
-            f"data.root={root!r} is not a folder; data.source='imagefolder' takes a folder with one folder "
-            "of images per class, optionally under train/, validation/ and test/."
-        )
-    try:
-        found = datasets.load_dataset("imagefolder", data_dir=root)
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
-        raise ValueError(
-            f"data.root={root!r} holds no images that can be read as a folder per class."
-        ) from error
-    if "label" not in found["train"].features or found["train"].features["label"].num_classes < 2:
-        raise ValueError(f"data.root={root!r} must hold at least two classes, one folder of images for each.")
+    """Decode a source's splits, and hold out of train those that it lacks."""
     class_names = found["train"].features["label"].names
-    found = found.cast_column("image", datasets.Image(decode=False))
     splits, broken = {}, []
-    for name, split in found.items():
-        splits[name], bad = _decode(split["image"], split["label"], image_size, in_chans)
-        broken += bad
+    for name in [name for name in ("train", "validation", "test") if name in found]:
+        images, bad = load_canvases(found[name], name, image_size, in_chans, cache, say)
+        splits[name] = Split(images, torch.tensor(found[name]["label"]))
+        if bad:
+            broken += [found[name][i]["image"]["path"] or f"{name}, row {i}" for i in bad]
+            good = torch.ones(len(images), dtype=torch.bool)
+            good[bad] = False
+            splits[name] = _take(splits[name], good)
     if broken and not skip_broken:
         listed = "\n  ".join(broken)
         raise ValueError(
-            f"data.root={root!r} holds {len(broken)} files that are no readable images; mend or remove them, "
+            f"{where} holds {len(broken)} files that are no readable images; mend or remove them, "
             f"or pass data.skip_broken=true:\n  {listed}"
         )
-    for name, fraction in {"test": test_fraction, "validation": validation_fraction}.items():
+    for name, split in splits.items():
+        check_labels(split.labels, len(class_names))
+        lacking = [class_names[i] for i in range(len(class_names)) if not (split.labels == i).any()]
+        if name == "train" and lacking:
+            raise ValueError(f"{where}: class {lacking[0]!r} has no images in train.")
+        if lacking:
+            say(f"data: {name} has no images of {len(lacking)} classes, {lacking[0]!r} for one")
+    for name, fraction in fractions.items():
         if name not in splits:
             splits["train"], splits[name] = _hold_out(splits["train"], fraction, seed, name, class_names)
     return Data(splits, class_names, skipped=len(broken))
-
-
-def _decode(files: list[dict], labels: list[int], size: int, in_chans: int) -> tuple[Split, list[str]]:
-    """Read images, fit the shorter side to `size` and keep the centre; and the paths that are broken."""
-
-    def read(file: dict) -> np.ndarray | None:
-        try:
-            with Image.open(file["path"]) as image:
-                image = ImageOps.exif_transpose(image).convert("L" if in_chans == 1 else "RGB")
-                return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-            return None
-
-    with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(read, files))
-    broken = [file["path"] for file, image in zip(files, pixels, strict=True) if image is None]
-    good = [i for i, image in enumerate(pixels) if image is not None]
-    images = torch.from_numpy(np.stack([pixels[i] for i in good]).reshape(len(good), size, size, in_chans))
-    return Split(images.permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)[good]), broken
 
 
 def _hold_out(
@@ -247,3 +301,67 @@ def _hold_out(
         count = max(1, round(fraction * len(members)))
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return _take(split, ~held), _take(split, held)
+
+
+def _load_stream(
+    found: datasets.IterableDatasetDict,
+    source: str,
+    seed: int,
+    image_size: int,
+    in_chans: int,
+    fractions: dict[str, float],
+    buffer: int,
+    say: Callable[[str], None],
+) -> Data:
+    """Train as a stream; validation and test in memory, held out of train by a checksum if need be."""
+    class_names = found["train"].features["label"].names
+    train, lacking = found["train"], [name for name in fractions if name not in found]
+    splits = {name: list(found[name]) for name in fractions if name in found}
+    info = (train.info.splits or {}).get("train")
+    count = info.num_examples if info else None
+    if lacking:
+        # By content, since the order changes with every epoch.
+        shares = {name: fractions[name] for name in lacking}
+
+        def place(row: dict) -> str:
+            drawn = int.from_bytes(hashlib.sha256(b"%d" % seed + _content(row)).digest()[:8]) / 2**64
+            for name, share in shares.items():
+                if drawn < share:
+                    return name
+                drawn -= share
+            return "train"
+
+        say(f"data: {source} has no {' and no '.join(lacking)} split; reading it once to hold some of it out")
+        splits |= {name: [] for name in lacking}
+        count = 0
+        for row in train:
+            name = place(row)
+            count += name == "train"
+            if name != "train":
+                splits[name].append(row)
+        train = train.filter(lambda row: place(row) == "train")
+    elif not count:
+        say(f"data: {source} does not say how many images it has; reading it once to count them")
+        count = sum(1 for _ in train)
+    for name, rows in splits.items():
+        if not rows:
+            raise ValueError(f"data.source={source!r}: no images are left for a {name} split.")
+    held = {name: Split(*_decode_rows(rows, image_size, in_chans)) for name, rows in splits.items()}
+    return Data({"train": Stream(train, count, image_size, in_chans, buffer)} | held, class_names)
+
+
+def _content(row: dict) -> bytes:
+    return row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
+
+
+def _decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Tensor]:
+    canvases = decode_all([row["image"] for row in rows], size, in_chans)
+    if any(canvas is None for canvas in canvases):
+        bad = next(row for row, canvas in zip(rows, canvases, strict=True) if canvas is None)
+        raise ValueError(f"streamed image {bad['image']['path']!r} is unreadable; read it without streaming.")
+    images = (
+        torch.from_numpy(np.stack(canvases))
+        if rows
+        else torch.empty(0, in_chans, size, size, dtype=torch.uint8)
+    )
+    return images, torch.tensor([row["label"] for row in rows], dtype=torch.int64)

@@ -5,6 +5,7 @@ The dataclasses give every key its type; `training/recipes/digits.yaml` explains
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ class DataRecipe:
     skip_broken: bool = False
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
+    streaming: bool = False
+    shuffle_buffer: int = 1000
+    cache: str | None = None
     flip: bool = False
     distort: dict[str, float] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
@@ -129,15 +133,19 @@ def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
     Path(path).write_text(head + OmegaConf.to_yaml(OmegaConf.structured(recipe)))
 
 
-def load_data(recipe: Recipe) -> Data:
-    """All splits of the recipe's data source, as large and as coloured as its model wants them."""
+def load_data(recipe: Recipe, say: Callable[[str], None] = print) -> Data:
+    """All splits of the recipe's data source, as large and as coloured as its model wants them.
+
+    `say` is told what takes time or room.
+    """
     options = {
         name: value
         for name, value in asdict(recipe.data).items()
         if name not in ("flip", "distort", "options")
     }
     size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
-    return data.load(seed=recipe.seed, image_size=size, in_chans=channels, **options, **recipe.data.options)
+    options |= {"seed": recipe.seed, "image_size": size, "in_chans": channels, "say": say}
+    return data.load(**options, **recipe.data.options)
 
 
 def _check_model_keys(recipe: Recipe) -> None:
@@ -170,6 +178,7 @@ def _check(recipe: Recipe) -> None:
         check_number("mean_steps", recipe.mean_steps, 1, recipe.model.get("num_steps", recipe.mean_steps))
     for name in ("validation_fraction", "test_fraction"):
         check_number(f"data.{name}", getattr(recipe.data, name), 0, 0.9, open_low=True)
+    check_integer("data.shuffle_buffer", recipe.data.shuffle_buffer, 1)
     for name in ("batch_size", "accumulation", "num_rollouts"):
         check_integer(name, getattr(recipe, name), 1)
     check_number("optimizer.locator_rate", recipe.optimizer.locator_rate, 0, math.inf)

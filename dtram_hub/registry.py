@@ -78,7 +78,9 @@ def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
         name.partition(".")[2]: _shipped_cfg(name) for name in SHIPPED if name.startswith(f"{architecture}.")
     }
     for name in _model_with_tags[encoder]:
-        cfgs.setdefault(name.partition(".")[2], _around(_model_pretrained_cfgs[name]))
+        tag = name.partition(".")[2]
+        if tag or not cfgs:  # no tag stands for no weights
+            cfgs.setdefault(tag, _around(_model_pretrained_cfgs[name]))
     return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
 
 

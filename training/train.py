@@ -7,6 +7,7 @@ was cut off goes on from its last finished epoch and ends with the weights it wo
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -90,7 +91,7 @@ class Run:
             # The launcher asks for one thread unless told otherwise.
             torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
         self.check_output(resume)
-        self.data = load_data(recipe)
+        self.data = load_data(recipe, self.accelerator.print)
         if self.data.skipped:
             self.accelerator.print(f"data: left out {self.data.skipped} broken files")
         self.model = self.build_model()
@@ -225,33 +226,32 @@ class Run:
         recipe, accelerator = self.recipe, self.accelerator
         key = [recipe.seed, self.progress.stage, epoch]
         accelerate.utils.set_seed(derive_seed(*key, accelerator.process_index))
-        batches = list(
-            data.index_batches(
-                len(split),
-                recipe.batch_size,
-                seed=derive_seed(*key),
-                rank=accelerator.process_index,
-                world=accelerator.num_processes,
-            )
+        batches = data.batches(
+            split,
+            recipe.batch_size,
+            seed=derive_seed(*key),
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
         )
         # Gradients must not wait across an epoch's end, where the state is saved.
-        batches = batches[: max(1, len(batches) // recipe.accumulation * recipe.accumulation)]
+        count = max(1, len(split) // recipe.batch_size // recipe.accumulation * recipe.accumulation)
         task.train()
         totals = torch.zeros(3, dtype=torch.float64)
         bar = tqdm(
-            batches,
+            itertools.islice(batches, count),
+            total=count,
             desc=stage.name,
             leave=False,
             disable=not accelerator.is_main_process or not sys.stderr.isatty(),
         )
-        for i, index in enumerate(bar):
-            images, labels = (x[index].to(accelerator.device) for x in (split.images, split.labels))
+        for i, batch in enumerate(bar):
+            images, labels = (tensor.to(accelerator.device) for tensor in batch)
             if recipe.data.flip:
                 images = augment.flip(images)
             if any(recipe.data.distort.values()):
                 images = augment.distort(images, **recipe.data.distort)
-            set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / len(batches))
-            self.set_exploration(stage, epoch + i / len(batches))
+            set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / count)
+            self.set_exploration(stage, epoch + i / count)
             with accelerator.accumulate(task):
                 loss = task(images, labels)
                 if not math.isfinite(loss.total.item()):
@@ -265,7 +265,7 @@ class Run:
                 optimizer.step()
                 optimizer.zero_grad()
             totals += torch.stack([loss.total, loss.reward, loss.steps]).detach().cpu().double()
-        totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / len(batches)
+        totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / count
         return dict(zip(("loss", "reward", "steps"), totals.tolist(), strict=True))
 
     def set_exploration(self, stage: Stage, epoch: float) -> None:

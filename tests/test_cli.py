@@ -1,0 +1,166 @@
+"""The program `dtram`: what it prints, what it writes, and how it ends."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from dtram_hub import DTRAM, cli
+from dtram_hub.registry import SHIPPED, WEIGHTS
+from hub_faults import TOKEN, make_model
+from loopback_hub import Fault, LoopbackHub
+
+DIGITS = "dtram_glimpse_mlp.mnist_dtram98"
+
+
+@pytest.fixture
+def dtram(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Call the program: words -> exit status, what it printed, what it complained of."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["dtram", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capfd.readouterr()
+        code = ended.value.code or 0
+        return (code, printed.out, printed.err) if isinstance(code, int) else (1, printed.out, code)
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
+    for path in paths:
+        Image.fromarray(generator.integers(255, size=(40, 30, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_list(dtram) -> None:
+    code, printed, _ = dtram("list", "*resnet50")
+    assert code == 0
+    assert "dtram_resnet50" in printed.split()
+    code, printed, _ = dtram("list", "--pretrained", "dtram_glimpse_mlp*")
+    assert printed.split() == list(SHIPPED)
+    assert dtram("list", "nothing") == (1, "", "dtram: no model is called 'dtram*nothing'.")
+
+
+def test_info(dtram) -> None:
+    code, printed, _ = dtram("info", DIGITS, "--json")
+    found = json.loads(printed)
+    assert code == 0
+    weights = timm.create_model(DIGITS).named_parameters()
+    # One multiplication and addition for every weight that a glimpse meets; nothing here is convolved twice.
+    met = sum(p.numel() for name, p in weights if name.endswith("weight") and "baseline" not in name)
+    assert found["gflops_later_look"] * 1e9 == pytest.approx(2 * met, rel=1e-12)
+    measured = json.loads((WEIGHTS / DIGITS / "metrics.json").read_text())["results"][0]
+    assert (found["accuracy"], found["mean_steps"]) == (measured["accuracy"], measured["mean_steps"])
+    expected = found["gflops_first_look"] + (measured["mean_steps"] - 1) * found["gflops_later_look"]
+    assert found["gflops_mean_steps"] == pytest.approx(expected, rel=1e-12)
+    assert "parameters           242,460" in dtram("info", DIGITS)[1]
+
+
+def test_predict(dtram, images: list[Path], tmp_path: Path) -> None:
+    code, printed, _ = dtram("predict", DIGITS, *images, "--json", "--save", tmp_path / "seen")
+    assert code == 0
+    rows = [json.loads(line) for line in printed.splitlines()]
+    model = timm.create_model(DIGITS, pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    for path, row in zip(images, rows, strict=True):
+        found = model.predict(transform(Image.open(path).convert("L"))[None])
+        assert (row["image"], row["index"], row["steps"]) == (
+            str(path),
+            int(found.logits.argmax()),
+            int(found.steps),
+        )
+        assert row["class"] == str(row["index"])
+        np.testing.assert_allclose(row["locations"], found.locations[0, : row["steps"]], atol=1e-4)
+        with Image.open(row["picture"]) as picture:
+            assert min(picture.size) > 300
+    code, printed, _ = dtram("predict", DIGITS, images[0], "--max-steps", 1)
+    assert printed.startswith(f"{images[0]}: ")
+    assert printed.endswith("1 look\n")
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(dtram, images: list[Path]) -> None:
+    images[1].write_bytes(images[1].read_bytes()[:200])
+    code, printed, complaint = dtram("predict", DIGITS, *images)
+    assert code == 1
+    assert [line.split(":")[0] for line in printed.splitlines()] == [str(images[0]), str(images[2])]
+    assert f"{images[1]} is no readable image" in complaint
+
+
+def test_push_pull_card(dtram, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    make_model(1).save_pretrained(tmp_path / "run")
+    code, printed, _ = dtram("push", tmp_path / "run", "me/cli", "--tag", "v1", "--private")
+    assert (code, printed.strip()) == (
+        0,
+        f"{hub.url}/me/cli/commit/{hub.repos['models', 'me/cli'].refs['main']}",
+    )
+    code, printed, _ = dtram("pull", "me/cli", tmp_path / "copy", "--revision", "v1")
+    assert code == 0
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+    code, printed, _ = dtram("info", tmp_path / "copy", "--json")
+    assert json.loads(printed)["encoder"] == "glimpse_convnet"
+    assert json.loads(dtram("info", "me/cli@v1", "--json")[1])["classes"] == 3
+    code, printed, _ = dtram("card", tmp_path / "copy", "--repo", "me/cli")
+    assert 'create_model("hf-hub:me/cli"' in Path(printed.strip()).read_text()
+    code, _, complaint = dtram("pull", "me/cli", tmp_path / "copy")
+    assert code == 1
+    assert complaint.endswith("is not empty; accepted is a new one.")
+    assert torch.equal(DTRAM.from_pretrained(tmp_path / "copy").head.weight, make_model(1).head.weight)
+
+
+def test_a_users_mistakes_end_in_one_sentence(
+    dtram, hub: LoopbackHub, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    for words, message in [
+        (("info", "dtram_resnt50"), "Did you mean 'dtram_resnet50'?"),
+        (("info", "dtram_resnet18.nope"), "tags of dtram_resnet18: a1_in1k"),
+        (("info", "me/none"), "'me/none' does not exist"),
+        (("info", tmp_path), "has no config.json"),
+        (("predict", "resnet50", images[0]), "is no DT-RAM, folder or org/name"),
+        (("push", tmp_path, "me/x"), "has no config.json"),
+    ]:
+        code, _, complaint = dtram(*words)
+        assert code == 1
+        assert complaint.startswith("dtram: ")
+        assert message in complaint
+        assert "\n" not in complaint
+    for words in [
+        ("nope",),
+        ("predict", DIGITS),
+        ("predict", DIGITS, "nowhere.jpg"),
+        ("push", "nowhere", "me/x"),
+    ]:
+        assert dtram(*words)[0] == 2
+    hub.faults["head"] = [Fault("status", 500)] * 50
+    hub.add("timm/resnet18.a1_in1k", {"model.safetensors": b"..."})
+    code, _, complaint = dtram("predict", "dtram_resnet18.a1_in1k", images[0])
+    assert code == 1
+    assert complaint.startswith("dtram: ")
+
+
+def test_help_has_examples(dtram) -> None:
+    for name in ("list", "info", "predict", "card", "push", "pull"):
+        code, printed, _ = dtram(name, "--help")
+        assert code == 0
+        assert f"\n  dtram {name} " in printed
+
+
+def test_scripts_are_found_and_their_status_is_handed_on(dtram) -> None:
+    code, _, complaint = dtram("validate", "nowhere")
+    assert code == 1
+    assert "validate.py: checkpoint 'nowhere' has no config.json" in complaint

@@ -1,0 +1,297 @@
+"""Photographs in every layout become the same splits; what is decoded is kept; what streams is counted."""
+
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from dtram_hub import canvas, checkpoint, data
+from folders import make_folder
+from loopback_hub import LoopbackHub
+
+TOKEN = "hf_loopback"
+CLASSES = ["ant", "bee", "cow"]
+
+
+def photographs(count: int, seed: int) -> list[Image.Image]:
+    generator = np.random.default_rng(seed)
+    return [Image.fromarray(generator.integers(255, size=(20, 30, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def make_dataset(count: int, seed: int) -> datasets.Dataset:
+    """Columns are called as in many data sets of the Hub: not `image` and `label`."""
+    features = {"img": datasets.Image(), "kind": datasets.ClassLabel(names=CLASSES)}
+    columns = {"img": photographs(count, seed), "kind": [i % 3 for i in range(count)]}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
+@pytest.fixture(scope="module")
+def hub() -> LoopbackHub:
+    """A Hub with two data sets: one that has every split, one that has only train."""
+    from conftest import HUB
+
+    HUB.clear()
+    splits = {"train": make_dataset(50, 0), "valid": make_dataset(9, 1), "test": make_dataset(12, 2)}
+    shards = {"train": 4, "valid": 1, "test": 1}
+    datasets.DatasetDict(splits).push_to_hub("me/whole", token=TOKEN, num_shards=shards)
+    datasets.DatasetDict({"train": make_dataset(90, 3)}).push_to_hub("me/only-train", token=TOKEN)
+    return HUB
+
+
+def load(source: str, root: Path | None = None, **options) -> data.Data:
+    settings = {"seed": 0, "image_size": 16, "in_chans": 3, "say": lambda text: None}
+    return data.load(source, root=None if root is None else str(root), **(settings | options))
+
+
+def sizes(found: data.Data) -> dict[str, int]:
+    return {name: len(split) for name, split in found.splits.items()}
+
+
+def contents(images: torch.Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def test_a_data_set_of_the_hub(hub: LoopbackHub) -> None:
+    found = load("hub:me/whole")
+    assert sizes(found) == {"train": 50, "validation": 9, "test": 12}
+    assert found.class_names == CLASSES
+    expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3) for image in photographs(12, 2)]
+    assert np.array_equal(found.splits["test"].images.numpy(), np.stack(expected))
+    assert found.splits["test"].labels.tolist() == [i % 3 for i in range(12)]
+    held = load("hub:me/only-train")
+    assert sizes(held) == {"train": 72, "test": 9, "validation": 9}
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_stream_stores_nothing_and_gives_the_same_test_set(hub: LoopbackHub) -> None:
+    hub.requests.clear()
+    streamed, whole = load("hub:me/whole", streaming=True), load("hub:me/whole")
+    assert isinstance(streamed.splits["train"], data.Stream)
+    assert sizes(streamed) == sizes(whole)
+    assert torch.equal(streamed.splits["test"].images, whole.splits["test"].images)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_streamed_epoch_is_every_image_once_over_all_processes(hub: LoopbackHub, world: int) -> None:
+    found = load("hub:me/whole", streaming=True, shuffle_buffer=16)
+    train = found.splits["train"]
+    known = dict(zip(contents(load("hub:me/whole").splits["train"].images), range(50), strict=True))
+
+    def epoch(seed: int) -> list[int]:
+        shares = [list(data.batches(train, 10, seed=seed, rank=r, world=world)) for r in range(world)]
+        assert {len(share) for share in shares} == {5}
+        order = []
+        for parts in zip(*shares, strict=True):
+            assert [len(images) for images, _ in parts] == [10 // world] * world
+            for images, labels in parts:
+                order += [known[content] for content in contents(images)]
+                assert labels.tolist() == [i % 3 for i in order[-len(labels) :]]
+        return order
+
+    first, again, other = epoch(1), epoch(1), epoch(2)
+    assert Counter(first) == Counter(other) == Counter(range(50))
+    assert first == again != other
+
+
+def test_what_a_stream_lacks_is_held_out_and_stays_out(hub: LoopbackHub) -> None:
+    found = load("hub:me/only-train", streaming=True, test_fraction=0.2)
+    whole = load("hub:me/only-train", test_fraction=0.2)
+    everything = [content for split in whole.splits.values() for content in contents(split.images)]
+    held = [c for name in ("validation", "test") for c in contents(found.splits[name].images)]
+    count = len(found.splits["train"])
+    assert count + len(held) == 90
+    for seed in (1, 2):  # in whatever order the stream comes
+        seen = [
+            c for images, _ in data.batches(found.splits["train"], 1, seed=seed) for c in contents(images)
+        ]
+        assert Counter(seen + held) == Counter(everything)
+
+
+def test_training_on_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:
+    words = [
+        *("train.py", "recipes/imagefolder.yaml", "data.source=hub:me/only-train", "data.streaming=true"),
+        *(f"output={tmp_path / 'run'}", "architecture=dtram", "encoder_weights=null", "curriculum=false"),
+        *("model.backbone=test_efficientnet", "model.image_size=32"),
+        *("model.context_size=32", "model.glimpse_crop=16", "model.hidden_size=16", "model.num_steps=2"),
+        *("batch_size=10", "threads=1", "trackers=[]", "mean_steps=null", "stages.encoder.epochs=0"),
+        *("stages.ram.epochs=1", "stages.dtram.epochs=0"),
+    ]
+    folder = Path(__file__).parents[1] / "training"
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=os.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert checkpoint.load(tmp_path / "run").pretrained_cfg["label_names"] == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("hub:me/none", {}, "'hub:me/none' is no data set on the Hub, or your token may not see it"),
+        ("hub:whole", {}, "not of the form 'hub:org/name'"),
+        ("imagefolder", {"streaming": True}, "data.streaming=true reads from the Hub"),
+        ("hub:me/whole", {"streaming": True, "skip_broken": True}, "cannot be told in advance"),
+    ],
+)
+def test_bad_hub_sources_are_named(hub: LoopbackHub, source: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(source, **options)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    make_dataset(30, 0).to_parquet(tmp_path / "train.parquet")
+    make_dataset(12, 2).to_parquet(tmp_path / "test.parquet")
+    found = load("parquet", tmp_path)
+    assert sizes(found) == {"train": 27, "test": 12, "validation": 3}
+    assert found.class_names == CLASSES
+    with pytest.raises(ValueError, match=r"holds no \.parquet files"):
+        load("parquet", make_folder(tmp_path / "folder", {"": 2}))
+
+
+def make_cub(root: Path) -> Path:
+    """Two classes of a larger data set, 6 training and 2 test images each, as CUB-200-2011 lays them out."""
+    names = {3: "003.Sooty_Albatross", 7: "007.Parakeet_Auklet"}
+    lines = {name: [] for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")}
+    for i, image in enumerate(photographs(16, 5)):
+        number = (3, 7)[i % 2]
+        path = root / "images" / names[number] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        lines["images.txt"].append(f"{100 + i} {names[number]}/{i}.png")
+        lines["image_class_labels.txt"].append(f"{100 + i} {number}")
+        lines["train_test_split.txt"].append(f"{100 + i} {int(i < 12)}")
+    lines["classes.txt"] = [f"{number} {name}" for number, name in names.items()]
+    for name, content in lines.items():
+        (root / name).write_text("\n".join(content) + "\n")
+    return root
+
+
+def test_cub(tmp_path: Path) -> None:
+    root = make_cub(tmp_path / "CUB_200_2011")
+    for given in (root, tmp_path):
+        found = load("cub", given, validation_fraction=0.2)
+        assert sizes(found) == {"train": 10, "test": 4, "validation": 2}
+        assert found.class_names == ["Sooty Albatross", "Parakeet Auklet"]
+        assert found.splits["test"].labels.tolist() == [0, 1, 0, 1]
+    (root / "images" / "003.Sooty_Albatross" / "4.png").unlink()
+    with pytest.raises(ValueError, match=r"lacks 1 of its images, .*/4\.png for one"):
+        load("cub", root)
+    (root / "classes.txt").unlink()
+    with pytest.raises(ValueError, match=r"has no classes\.txt"):
+        load("cub", root)
+
+
+def records(**columns: list) -> np.ndarray:
+    kinds = [(name, object) for name in columns]
+    return np.array(list(zip(*columns.values(), strict=True)), dtype=kinds)
+
+
+@pytest.mark.parametrize("layout", ["cars_annos", "devkit", "folders"])
+def test_cars(tmp_path: Path, layout: str) -> None:
+    names = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012"]
+    images = photographs(16, 6)
+    labels, is_test = [1 + i % 2 for i in range(16)], [int(i >= 12) for i in range(16)]
+    if layout == "cars_annos":
+        paths = [f"car_ims/{i:06}.png" for i in range(16)]
+        rows = records(relative_im_path=paths, **{"class": labels}, test=is_test)
+        savemat(
+            tmp_path / "cars_annos.mat", {"annotations": rows, "class_names": np.array(names, dtype=object)}
+        )
+    elif layout == "devkit":
+        paths = [f"cars_{'test' if test else 'train'}/{i:05}.png" for i, test in enumerate(is_test)]
+        (tmp_path / "devkit").mkdir()
+        savemat(tmp_path / "devkit" / "cars_meta.mat", {"class_names": np.array(names, dtype=object)})
+        for file, test in {"devkit/cars_train_annos": 0, "cars_test_annos_withlabels": 1}.items():
+            chosen = [i for i in range(16) if is_test[i] == test]
+            fnames = [Path(paths[i]).name for i in chosen]
+            rows = records(fname=fnames, **{"class": [labels[i] for i in chosen]})
+            savemat(tmp_path / f"{file}.mat", {"annotations": rows})
+    else:
+        paths = [
+            f"car_data/{'test' if test else 'train'}/{names[label - 1]}/{i}.png"
+            for i, (test, label) in enumerate(zip(is_test, labels, strict=True))
+        ]
+    for path, image in zip(paths, images, strict=True):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / path)
+    found = load("cars", tmp_path, validation_fraction=0.2)
+    assert sizes(found) == {"train": 10, "test": 4, "validation": 2}
+    assert found.class_names == names
+    expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3).tobytes() for image in images[12:]]
+    assert sorted(contents(found.splits["test"].images)) == sorted(expected)
+
+
+def test_a_wrong_root_is_named(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"": 3})
+    with pytest.raises(ValueError, match=r"has no images\.txt, which CUB-200-2011 has beside images/"):
+        load("cub", root)
+    with pytest.raises(ValueError, match="is not Stanford Cars"):
+        load("cars", root)
+
+
+def test_canvases_are_decoded_once_and_never_confused(tmp_path: Path) -> None:
+    root, cache = make_folder(tmp_path / "pets", {"train": 10, "test": 4}), tmp_path / "cache"
+    said = []
+    first = load("imagefolder", root, cache=str(cache), say=said.append)
+    assert said == [
+        f"data: decoding 20 train images, once, into 0.0 MB under {cache}",
+        f"data: decoding 8 test images, once, into 0.0 MB under {cache}",
+    ]
+    again = load("imagefolder", root, cache=str(cache), say=said.append)
+    assert len(said) == 2
+    assert torch.equal(first.splits["train"].images, again.splits["train"].images)
+    first.splits["test"].images.zero_()  # a copy of the pages, never the file
+    assert load("imagefolder", root, cache=str(cache)).splits["test"].images.any()
+    Image.new("RGB", (30, 20), (9, 9, 9)).save(root / "test" / "cat" / "0.png")  # same name, other content
+    changed = load("imagefolder", root, cache=str(cache), say=said.append)
+    assert len(said) == 3
+    assert (changed.splits["test"].images == 9).flatten(1).all(1).sum() == 1
+    load("imagefolder", root, cache=str(cache), image_size=24, say=said.append)
+    assert len(said) == 5
+
+
+def test_a_cache_that_does_not_fit_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path / "pets", {"train": 10, "test": 4})
+    usage = canvas.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(canvas.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match=r"has 0\.0 MB free, and the decoded train images take 0\.0 MB"):
+        load("imagefolder", root, cache=str(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_large_turned_and_coloured_files_are_read_right(tmp_path: Path) -> None:
+    halves = Image.new("RGB", (60, 60), (200, 0, 0))
+    halves.paste((0, 0, 200), (0, 30, 60, 60))  # red above blue
+    turned = halves.rotate(90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    upright = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, 20, 3)
+    assert (upright[0, :8] == 200).all()
+    assert (upright[2, 12:] == 200).all()
+    Image.new("L", (10_000, 10_000), 77).save(tmp_path / "large.jpg")
+    assert (canvas.decode({"path": str(tmp_path / "large.jpg"), "bytes": None}, 20, 3) == 77).all()
+    grey = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, 20, 1)
+    assert grey.shape == (1, 20, 20)
