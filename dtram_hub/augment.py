@@ -1,10 +1,11 @@
-"""Random changes of training images, on whole batches of uint8 at once; every image has its own."""
+"""Random changes of training images, on batches of uint8; every image has its own."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
 DISTORTIONS = ("shift", "rotate", "scale", "bend")
 KNOTS = 4  # of the random displacement, along each side
@@ -14,6 +15,28 @@ def flip(images: Tensor) -> Tensor:
     """Mirror every other image, on average: (B, C, H, W) -> the same shape."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
+
+
+def crop_and_colour(images: Tensor, least: float = 1.0, colour: float = 0.0) -> Tensor:
+    """Enlarge a random part of every photograph to the whole; change brightness, contrast and saturation.
+
+    Args:
+        images: (B, C, S, S) uint8.
+        least: the smallest part, as a share of the area; 1 keeps the whole.
+        colour: the most by which each of the three changes, as a share; hue stays.
+
+    Returns:
+        (B, C, S, S) uint8.
+    """
+    steps = []
+    if least < 1:
+        steps.append(v2.RandomResizedCrop(images.shape[-1], scale=(least, 1.0), antialias=True))
+    if colour:
+        steps.append(v2.ColorJitter(colour, colour, colour))
+    if not steps:
+        return images
+    change = v2.Compose(steps)
+    return torch.stack([change(image) for image in images])
 
 
 def distort(

@@ -3,9 +3,11 @@
 import json
 import os
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 
 import timm
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
@@ -19,6 +21,9 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
 
     Every constructor argument is kept, and the class names, if given, as `label_names`.
     """
+    if not all(tensor.is_contiguous() for tensor in model.state_dict().values()):
+        # In channels_last, which the file format does not know; the caller's model keeps it.
+        model = deepcopy(model).to(memory_format=torch.contiguous_format)
     # The tag is that of the weights that the model came with, and these are others now.
     config = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
     save_for_hf(

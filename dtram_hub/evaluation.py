@@ -64,27 +64,24 @@ def rollout_split(
     normalise: Callable[[Tensor], Tensor],
     accelerator: Accelerator,
     batch_size: int,
-    random_glimpses: int | None = None,
+    places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All T steps of every image, for policies that are applied afterwards.
 
     Args:
-        random_glimpses: a seed; if given, glimpses are taken anywhere instead of where the model chooses.
+        places: (N, T, 2), where to look instead of where the model chooses.
 
     Returns:
         logits (N, T, C) and stop probabilities (N, T) after each step.
     """
     model.eval()
-    generator = None if random_glimpses is None else torch.Generator().manual_seed(random_glimpses)
-    anywhere = (
-        None if generator is None else torch.rand(len(split), model.num_steps, 2, generator=generator) * 2 - 1
-    )
     parts = []
     for index in _shares(split, accelerator, batch_size):
         images = normalise(split.images[index].to(accelerator.device))
-        places = None if anywhere is None else anywhere[index].to(accelerator.device)
         with accelerator.autocast():
-            rollout = model.rollout(images, locations=places)
+            rollout = model.rollout(
+                images, locations=None if places is None else places[index].to(accelerator.device)
+            )
         parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
     logits, stop_probs = _gather(parts, len(split), accelerator)
     return logits, stop_probs

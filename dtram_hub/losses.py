@@ -65,7 +65,9 @@ def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
     return (rewards * powers).flip(1).cumsum(1).flip(1)
 
 
-def classification_loss(logits: Tensor, labels: Tensor, steps: Tensor, supervision: str = "taken") -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, steps: Tensor, supervision: str = "taken", label_smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy of the answers along the way (Eq. 8), summed over steps and averaged over rollouts.
 
     Args:
@@ -74,12 +76,16 @@ def classification_loss(logits: Tensor, labels: Tensor, steps: Tensor, supervisi
         steps: (N,) int64 in 1..T.
         supervision: "taken" asks for the class at every step taken (Eq. 8), "all" at all T steps (the
             authors' code), "last" only where the rollout stopped (no intermediate supervision, Table 9).
+        label_smoothing: share of the target that is spread over all classes.
 
     Returns:
         scalar.
     """
     num_steps = logits.shape[1]
-    losses = F.cross_entropy(logits.transpose(1, 2), labels[:, None].expand(-1, num_steps), reduction="none")
+    targets = labels[:, None].expand(-1, num_steps)
+    losses = F.cross_entropy(
+        logits.transpose(1, 2), targets, reduction="none", label_smoothing=label_smoothing
+    )
     if supervision == "all":
         return losses.sum(1).mean()
     if supervision == "last":
@@ -116,6 +122,7 @@ def dtram_loss(
     policy_weight: float = 1.0,
     baseline_weight: float = 1.0,
     entropy_weight: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Loss:
     """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
 
@@ -128,7 +135,7 @@ def dtram_loss(
         dynamic: whether the stops were chosen; if not (RAM), only locations are learned by reinforcement.
         discount: gamma of Eq. 7; smaller makes each further step dearer. A RAM cannot choose how long to
             look, so its reward is not discounted.
-        supervision: see `classification_loss`.
+        supervision, label_smoothing: see `classification_loss`.
         policy_weight, baseline_weight: of the REINFORCE terms and of the baseline's error.
         entropy_weight: bonus for undecided stops, which keeps both actions explored.
     """
@@ -139,7 +146,7 @@ def dtram_loss(
     returns = discounted_returns(rewards, discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
 
-    classification = classification_loss(rollout.logits, labels, rollout.steps, supervision)
+    classification = classification_loss(rollout.logits, labels, rollout.steps, supervision, label_smoothing)
     baseline = baseline_loss(after, returns, taken)
     total = classification + baseline_weight * baseline
     total = total + policy_weight * reinforce_loss(rollout.location_log_probs * taken, returns - before)

@@ -94,6 +94,24 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     figure.savefig(path, dpi=150)
 
 
+def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
+    """Accuracy against mean steps of every stage, one line per variant of a study.
+
+    Args:
+        path: of the PNG file.
+        variants: for each its points, {"mean_steps", "accuracy"} each, in the order of the stages.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, (title, points) in enumerate(variants.items()):
+        steps, accuracies = zip(*((p["mean_steps"], 100 * p["accuracy"]) for p in points), strict=True)
+        axes.plot(steps, accuracies, "o-", label=title, color=COLOURS[i % 10], markersize=4, linewidth=1)
+    axes.set(xlabel="mean steps", ylabel="test accuracy (%)")
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
 def plot_glimpses(
     path: str | Path,
     images: Tensor,

@@ -33,6 +33,8 @@ class DataRecipe:
     shuffle_buffer: int = 1000
     cache: str | None = None
     flip: bool = False
+    crop: float = 1.0
+    colour: float = 0.0
     distort: dict[str, float] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class LossRecipe:
     policy_weight: float = 1.0
     baseline_weight: float = 1.0
     entropy_weight: float = 0.01
+    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -73,6 +76,7 @@ class OptimizerRecipe:
     step_factor: float = 0.1
     clip_norm: float | None = 5.0
     locator_rate: float = 1.0
+    layer_decay: float = 1.0
 
 
 @dataclass
@@ -87,8 +91,10 @@ class Recipe:
     accumulation: int = 1
     num_rollouts: int = 1
     freeze_batch_norm: bool = True
+    channels_last: bool = False
     curriculum: bool = True
     stages_from: str | None = None
+    stages_until: str | None = None
     mean_steps: float | None = None
     loss: LossRecipe = field(default_factory=LossRecipe)
     stages: StagesRecipe = field(default_factory=StagesRecipe)
@@ -141,7 +147,7 @@ def load_data(recipe: Recipe, say: Callable[[str], None] = print) -> Data:
     options = {
         name: value
         for name, value in asdict(recipe.data).items()
-        if name not in ("flip", "distort", "options")
+        if name not in ("flip", "crop", "colour", "distort", "options")
     }
     size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
     options |= {"seed": recipe.seed, "image_size": size, "in_chans": channels, "say": say}
@@ -181,6 +187,10 @@ def _check(recipe: Recipe) -> None:
     check_integer("data.shuffle_buffer", recipe.data.shuffle_buffer, 1)
     for name in ("batch_size", "accumulation", "num_rollouts"):
         check_integer(name, getattr(recipe, name), 1)
+    check_number("data.crop", recipe.data.crop, 0, 1, open_low=True)
+    check_number("data.colour", recipe.data.colour, 0, 1)
+    check_number("loss.label_smoothing", recipe.loss.label_smoothing, 0, 1)
+    check_number("optimizer.layer_decay", recipe.optimizer.layer_decay, 0, 1, open_low=True)
     check_number("optimizer.locator_rate", recipe.optimizer.locator_rate, 0, math.inf)
     for name, most in recipe.data.distort.items():
         check_choice("data.distort", name, DISTORTIONS)

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from . import checkpoint
+from .compute import count_compute
 from .curriculum import Stage, enter_stage
 from .data import Data
 from .evaluation import Answers, predict_split, rollout_split
@@ -52,6 +53,9 @@ def write_report(
     """
     test = data.splits["test"]
     rows, curves = [], {}
+    drawn = torch.rand(len(test), stages[-1].num_steps, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    elsewhere = {"anywhere": drawn, "at the centre": torch.zeros_like(drawn)}
+    compute = count_compute(model)
     for stage in stages:
         enter_stage(model, stage)
         checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
@@ -63,15 +67,21 @@ def write_report(
         ).scores()
         answers = predict_split(model, test, normalise, accelerator, batch_size)
         row = {"model": _title(stage), "stage": stage.name, "num_steps": stage.num_steps}
-        rows.append(row | {"validation_accuracy": held_out["accuracy"]} | answers.scores())
+        row |= {"validation_accuracy": held_out["accuracy"]} | answers.scores()
+        rows.append(row | {"gflops": compute.at(row["mean_steps"])})
         if stage.num_steps == stages[-1].num_steps > 1:
             logits, stop_probs = rollout_split(model, test, normalise, accelerator, batch_size)
             name = "the DT-RAM" if stage.dynamic else f"RAM {stage.num_steps}"
             curves[f"softmax threshold on {name}"] = threshold_curve(confidences(logits), logits, test.labels)
             if stage.dynamic:
                 curves[LEARNED] = threshold_curve(stop_probs, logits, test.labels)
+            else:
+                whole = torch.full((len(test),), stage.num_steps)
+                for title, places in elsewhere.items():
+                    moved, _ = rollout_split(model, test, normalise, accelerator, batch_size, places)
+                    rows.append(_row(f"{name}, glimpses {title}", stage, whole, moved, test.labels))
     if stages[-1].dynamic and stages[-1].num_steps > 1:
-        aimless = rollout_split(model, test, normalise, accelerator, batch_size, random_glimpses=0)
+        aimless = rollout_split(model, test, normalise, accelerator, batch_size, elsewhere["anywhere"])
         dealt = first_stop(aimless[1] > model.stop_threshold)
         shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
         rows += _threshold_rows(curves, rows[-1]["mean_steps"], stages[-1].name)
@@ -87,7 +97,11 @@ def write_report(
         (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
         _draw(output, model, data, answers)
         if curves:
-            fixed = {"RAM, fixed steps": [row for row in rows if row["stage"].startswith(("ram", "encoder"))]}
+            fixed = {
+                "RAM, fixed steps": [
+                    row for row in rows if "validation_accuracy" in row and row["stage"] != "dtram"
+                ]
+            }
             plot_tradeoff(output / "tradeoff.png", fixed | curves)
         print_table(results, output)
     accelerator.wait_for_everyone()

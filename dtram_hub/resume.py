@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from omegaconf import OmegaConf
 
+from .checks import check_choice
 from .curriculum import Stage
 from .recipe import Recipe
 
@@ -66,7 +67,7 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
 
     Args:
         source: the other run's folder.
-        recipe: of this run.
+        recipe: of this run; `stages_until` names the last stage to take.
         stages: of this run, in order.
 
     Raises:
@@ -80,6 +81,10 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
             raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
     kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
     shared = [stage for stage in stages if stage.name in kept and not stage.dynamic]
+    if recipe.stages_until is not None:
+        names = [stage.name for stage in shared]
+        check_choice("stages_until", recipe.stages_until, names)
+        shared = shared[: names.index(recipe.stages_until) + 1]
     if not shared or shared != stages[: len(shared)]:
         raise ValueError(
             f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "

@@ -2,7 +2,7 @@
 
 import torch
 
-from dtram_hub.augment import distort, flip
+from dtram_hub.augment import crop_and_colour, distort, flip
 
 
 def test_no_distortion_changes_no_pixel() -> None:
@@ -59,3 +59,32 @@ def test_flip_mirrors_about_half_of_the_images() -> None:
     kept = (flip(images) == images).flatten(1).all(1)
     assert 400 < mirrored.sum() < 600
     assert 400 < kept.sum() < 600
+
+
+def test_crops_enlarge_a_part_of_at_least_the_given_area() -> None:
+    assert torch.equal(crop_and_colour(ramp := ramps(3)), ramp)
+    spans = []
+    for image in crop_and_colour(ramps(300), least=0.25).float():
+        rows, columns = image[0].mean(1), image[1].mean(0)
+        spans.append(((rows[-1] - rows[0]) / 200, (columns[-1] - columns[0]) / 200))
+    areas = torch.tensor([a * b for a, b in spans])
+    assert areas.min() > 0.2
+    assert areas.max() < 1.01
+    assert 0.45 < areas.mean() < 0.75
+    assert areas.std() > 0.1
+
+
+def ramps(count: int) -> torch.Tensor:
+    """(count, 3, 41, 41) uint8: rows count from 0 to 200 in the first channel, columns in the second."""
+    ramp = torch.arange(0, 201, 5, dtype=torch.uint8)
+    down, right = ramp[:, None].expand(41, 41), ramp[None, :].expand(41, 41)
+    return torch.stack([down, right, torch.full_like(down, 90)]).expand(count, -1, -1, -1)
+
+
+def test_colours_change_for_each_image_and_stay_within_bounds() -> None:
+    grey = torch.full((200, 3, 5, 5), 100, dtype=torch.uint8)
+    changed = crop_and_colour(grey, colour=0.3).float()
+    assert (changed.flatten(1).std(1) == 0).all()  # a flat grey stays flat and grey
+    levels = changed[:, 0, 0, 0]
+    assert 69 <= levels.min() < 80
+    assert 120 < levels.max() <= 131

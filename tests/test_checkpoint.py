@@ -36,7 +36,9 @@ def test_round_trip_is_bit_equal_and_keeps_every_argument(tmp_path: Path) -> Non
     model = timm.create_model("dtram", **CHANGED).eval()
     defaults = DTRAM().arguments()
     assert all(CHANGED[name] != defaults[name] for name in defaults), "the test must change every argument"
+    model.to(memory_format=torch.channels_last)
     checkpoint.save(model, tmp_path, list("abcde"))
+    assert model.encoder.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert again.arguments() == model.arguments() == CHANGED
     assert again.state_dict().keys() == model.state_dict().keys()

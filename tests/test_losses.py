@@ -280,3 +280,11 @@ def test_whole_loss_by_hand(dynamic: bool) -> None:
         expected = expected - actions.sum() - 0.3 * stop_entropies(stop_logits[0, :2]).sum()
     torch.testing.assert_close(found.total, expected)
     torch.testing.assert_close(found.reward, torch.tensor(reward))
+
+
+def test_label_smoothing_spreads_the_target() -> None:
+    logits, labels, steps = torch.randn(4, 3, 5), torch.tensor([0, 1, 4, 2]), torch.tensor([3, 1, 2, 3])
+    log_probs = logits.log_softmax(-1)
+    right = log_probs[torch.arange(4), :, labels]
+    expected = -(0.8 * right + 0.2 * log_probs.mean(-1)).sum(1).mean()
+    torch.testing.assert_close(classification_loss(logits, labels, steps, "all", 0.2), expected)

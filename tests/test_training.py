@@ -1,7 +1,9 @@
 """training/train.py as a user runs it: what it leaves behind, resumption, processes, refusals."""
 
+import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+import ablate
 import export as export_script
 import train as train_script
 from dtram_hub import checkpoint
@@ -306,3 +310,88 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
 def test_bad_settings_are_refused_before_any_work(words: list[str], message: str, tmp_path: Path) -> None:
     assert message in refusal(f"output={tmp_path / 'run'}", *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Path) -> None:
+    words = [
+        "model.backbone=test_efficientnet",
+        "model.context_size=32",
+        "model.glimpse_crop=32",
+        "model.hidden_size=16",
+    ]
+    words += ["optimizer.layer_decay=0.5", "optimizer.locator_rate=0.1", f"output={tmp_path / 'run'}"]
+    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words, "model.image_size=64"])
+    run = train_script.Run(recipe, resume=False)
+    train_script.enter_stage(run.model, run.stages[1])
+    optimizer = run.make_optimizer(run.stages[1])
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
+    rates = {names[p]: group["rate"] for group in optimizer.param_groups for p in group["params"]}
+    layers = train_script.layer_numbers(run.model)
+    assert rates["head.weight"] == rates["input_to_hidden.weight"] == 1
+    assert rates["locator.weight"] == 0.1
+    assert rates["encoder.conv_stem.weight"] == 0.5 ** layers["head.weight"]
+    assert (
+        layers["encoder.conv_stem.weight"] == 0 < layers["encoder.conv_head.weight"] < layers["head.weight"]
+    )
+    assert not [name for name in rates if name.startswith("stop_head")]  # not before the DT-RAM
+
+
+def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    study = {
+        "recipe": str(train_script.DEFAULT_RECIPE),
+        "output": str(tmp_path / "study"),
+        "seeds": [3],
+        "variants": {
+            "whole": {},
+            "last": {"changes": ["loss.supervision=last"], "shares": "whole", "until": "encoder"},
+        },
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    words = [
+        str(tmp_path / "study.yaml"),
+        *SMALL,
+        "model.num_steps=2",
+        "stages.ram.epochs=1",
+        "stages.dtram.epochs=1",
+    ]
+    ablate.main([*words, "--only", "whole"])
+    before = (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns
+    ablate.main(words)
+    assert (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns == before
+    kept = [
+        load_file(tmp_path / "study" / f"{name}-3" / "stages" / "encoder.safetensors")["head.weight"]
+        for name in ("whole", "last")
+    ]
+    assert torch.equal(*kept)
+    with (tmp_path / "study" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == ["whole"] * (len(rows) // 2) + ["last"] * (len(rows) // 2)
+    for row in rows[: len(rows) // 2]:
+        metrics = json.loads((tmp_path / "study" / "whole-3" / "metrics.json").read_text())
+        (result,) = [r for r in metrics["results"] if r["model"] == row["model"]]
+        assert float(row["accuracy"]) == result["accuracy"]
+    assert "| whole | RAM, 2 steps | 2.00 |" in (tmp_path / "study" / "tables.md").read_text()
+    assert (tmp_path / "study" / "variants.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        ({"recipe": "nowhere.yaml"}, [], "recipe='nowhere.yaml' of study"),
+        ({"variant": {}}, [], "Key 'variant' not in 'Study'"),
+        (
+            {"variants": {"a": {"changes": ["sed=1"]}}},
+            [],
+            "recipe key 'sed' is unknown. Did you mean 'seed'?",
+        ),
+        ({"variants": {"a": {"shares": "b"}}}, [], "variants.a.shares='b' is not one of 'a'"),
+        ({}, ["--only", "c"], "--only='c' is not one of 'a'"),
+    ],
+)
+def test_bad_studies_are_named_before_the_first_run(
+    tmp_path: Path, change: dict, words: list[str], message: str
+) -> None:
+    study = {"recipe": str(train_script.DEFAULT_RECIPE), "variants": {"a": {}}} | change
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        ablate.main([str(tmp_path / "study.yaml"), *words])

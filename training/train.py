@@ -26,6 +26,7 @@ import timm
 import torch
 from accelerate import Accelerator
 from omegaconf import OmegaConf
+from timm.models import group_parameters
 from tqdm.auto import tqdm
 
 import dtram_hub
@@ -174,7 +175,8 @@ class Run:
         model = timm.create_model(recipe.architecture, **arguments)
         if recipe.encoder_weights:
             model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
-        return model
+        # Convolutions are several times as fast this way, on CPUs and GPUs alike.
+        return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
     def train(self) -> None:
         """Run all stages that are not done yet."""
@@ -248,6 +250,7 @@ class Run:
             images, labels = (tensor.to(accelerator.device) for tensor in batch)
             if recipe.data.flip:
                 images = augment.flip(images)
+            images = augment.crop_and_colour(images, recipe.data.crop, recipe.data.colour)
             if any(recipe.data.distort.values()):
                 images = augment.distort(images, **recipe.data.distort)
             set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / count)
@@ -293,11 +296,15 @@ class Run:
         )
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        settings = self.recipe.optimizer
-        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        locator = [trained.pop(name) for name in list(trained) if name.startswith("locator.")]
-        groups = [{"params": list(trained.values()), "rate": 1.0}]
-        groups += [{"params": locator, "rate": settings.locator_rate}] if locator else []
+        """Parameters in groups by their share of the learning rate: by layer, and of the locator."""
+        settings, layers = self.recipe.optimizer, layer_numbers(self.model)
+        groups = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                rate = settings.layer_decay ** (max(layers.values()) - layers[name])
+                rate *= settings.locator_rate if name.startswith("locator.") else 1
+                groups.setdefault(rate, []).append(parameter)
+        groups = [{"params": parameters, "rate": rate} for rate, parameters in groups.items()]
         common = {"lr": stage.learning_rate, "weight_decay": settings.weight_decay}
         if settings.name == "sgd":
             return torch.optim.SGD(groups, momentum=settings.momentum, **common)
@@ -355,6 +362,11 @@ def processes_asked_for() -> int:
 def derive_seed(*parts: int) -> int:
     """One seed from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def layer_numbers(model: DTRAM) -> dict[str, int]:
+    """The layer of every parameter, as timm counts: 0 at the encoder's stem, all on top is the last."""
+    return group_parameters(model, model.group_matcher(), reverse=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, stage: Stage, settings, epoch: float) -> None:

@@ -1,0 +1,152 @@
+"""Rerun one recipe with changed keys and several seeds, and put the results side by side.
+
+    python training/ablate.py training/studies/cub.yaml data.root=CUB_200_2011 [--only NAME ...] [--seeds 0 1]
+
+A study names a recipe, and for each variant the keys that it changes and the stages that it takes over from
+another variant of the same seed, so that the encoder is fine-tuned once. What is finished is not run again,
+what was cut off goes on. It leaves one run per variant and seed, results.csv, tables.md and variants.png.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from compare import spread
+from dtram_hub.checks import check_choice
+from dtram_hub.plots import plot_variants
+from dtram_hub.recipe import read_recipe
+
+TRAIN = Path(__file__).parent / "train.py"
+
+
+@dataclass
+class Variant:
+    """changes: overrides of the recipe. shares: a variant whose stages, up to `until`, are taken over."""
+
+    changes: list[str] = field(default_factory=list)
+    shares: str | None = None
+    until: str | None = None
+
+
+@dataclass
+class Study:
+    """recipe and output are paths; the variants run in order."""
+
+    recipe: str = ""
+    output: str = "runs/study"
+    seeds: list[int] = field(default_factory=lambda: [0])
+    variants: dict[str, Variant] = field(default_factory=dict)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys for all variants")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants alone")
+    parser.add_argument("--seeds", nargs="+", type=int, help="instead of the study's")
+    args = parser.parse_args(argv)
+    try:
+        study = read_study(args.study)
+        seeds = args.seeds or study.seeds
+        for name in args.only or []:
+            check_choice("--only", name, study.variants)
+        for name, variant in study.variants.items():  # a misspelt key is found before the first run
+            read_recipe(study.recipe, [*args.overrides, *variant.changes])
+            if variant.shares is not None:
+                check_choice(f"variants.{name}.shares", variant.shares, study.variants)
+    except ValueError as error:
+        sys.exit(f"ablate.py: {error}")
+    failed = []
+    for seed in seeds:
+        for name in args.only or study.variants:
+            if not run(study, name, seed, args.overrides):
+                failed.append(f"{name}-{seed}")
+    rows = collect(study, seeds)
+    if rows:
+        write(Path(study.output), rows)
+    if failed:
+        sys.exit(f"ablate.py: {', '.join(failed)} did not finish.")
+
+
+def read_study(path: Path) -> Study:
+    """The study in a YAML file; ValueError when it has other keys, or no recipe."""
+    if not path.is_file():
+        raise ValueError(f"study {str(path)!r} is not a file.")
+    try:
+        study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path)))
+    except OmegaConfBaseException as error:
+        raise ValueError(f"study {str(path)!r}: {str(error).splitlines()[0]}.") from None
+    if not Path(study.recipe).is_file():
+        raise ValueError(f"recipe={study.recipe!r} of study {str(path)!r} is not a file.")
+    return study
+
+
+def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
+    """Train one variant with one seed, unless that is done; whether it is done now."""
+    folder, variant = folder_of(study, name, seed), study.variants[name]
+    if (folder / "metrics.json").is_file():
+        return True
+    words = [study.recipe, *overrides, *variant.changes, f"seed={seed}", f"output={folder}"]
+    if variant.shares is not None:
+        words.append(f"stages_from={folder_of(study, variant.shares, seed)}")
+        words += [f"stages_until={variant.until}"] if variant.until else []
+    words += ["--resume"] if (folder / "recipe.yaml").is_file() else []
+    print(f"== {name}, seed {seed}", flush=True)
+    return subprocess.call([sys.executable, str(TRAIN), *words]) == 0
+
+
+def folder_of(study: Study, name: str, seed: int) -> Path:
+    return Path(study.output) / f"{name}-{seed}"
+
+
+def collect(study: Study, seeds: list[int]) -> list[dict]:
+    """One row for every model of every finished run."""
+    rows = []
+    for name in study.variants:
+        for seed in seeds:
+            path = folder_of(study, name, seed) / "metrics.json"
+            if not path.is_file():
+                continue
+            metrics = json.loads(path.read_text())
+            for result in metrics["results"]:
+                kept = ("model", "stage", "mean_steps", "accuracy", "validation_accuracy", "gflops")
+                row = {"variant": name, "seed": seed} | {key: result.get(key) for key in kept}
+                rows.append(row | {"seconds": round(metrics["seconds"].get(result["stage"], 0))})
+    return rows
+
+
+def write(output: Path, rows: list[dict]) -> None:
+    """results.csv with every row; tables.md and variants.png with means over the seeds."""
+    with (output / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = ["| variant | model | mean steps | accuracy (%) | each seed (%) |", "|---|---|---:|---:|---|"]
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["variant"], row["model"]), []).append(row)
+    for (variant, model), found in groups.items():
+        each = ", ".join(f"{100 * row['accuracy']:.2f}" for row in found)
+        steps, accuracy = ([row[key] for row in found] for key in ("mean_steps", "accuracy"))
+        lines.append(f"| {variant} | {model} | {spread(steps)} | {spread(accuracy, 100)} | {each} |")
+    (output / "tables.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    own = {}  # what a stage trained, without the policies that were put on top of it
+    for (variant, _), found in groups.items():
+        if found[0]["validation_accuracy"] is not None:
+            point = {key: sum(row[key] for row in found) / len(found) for key in ("mean_steps", "accuracy")}
+            own.setdefault(variant, []).append(point)
+    plot_variants(output / "variants.png", own)
+
+
+if __name__ == "__main__":
+    main()
