@@ -22,6 +22,7 @@ class Stage:
     split: names of the data splits that it trains on, joined by "+".
     freeze: what stays as it is: "nothing", the "encoder", or all that "answers" and looks, which leaves the
         stop policy and the baseline (how the authors train their dynamic stage).
+    crop: of the training images, the smallest part of each that is enlarged to the whole; None as elsewhere.
     location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
     """
 
@@ -32,6 +33,7 @@ class Stage:
     learning_rate: float
     split: str = "train"
     freeze: str = "nothing"
+    crop: float | None = None
     location_std: float | None = None
 
 

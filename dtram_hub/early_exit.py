@@ -41,32 +41,33 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
     locations = images.new_full((batch, max_steps, 2), torch.nan)
     stop_probs = images.new_full((batch, max_steps), torch.nan)
     looking = torch.arange(batch, device=images.device)
-    hidden, context_logits, answered = model.initial_hidden(images), None, None
+    hidden, own, answered = model.initial_hidden(images), None, None
     for t in range(max_steps):
         place = None if hidden is None else model.locate(hidden, t)
         if place is not None:
             locations[looking, t] = place.to(locations.dtype)
         features, own_logits = model.look(images if looking.shape[0] == batch else images[looking], place)
-        context_logits = own_logits if t == 0 else context_logits
+        own = model.own_answer(own, own_logits, t + 1)
         hidden = model.step(features, hidden, place)
         if not model.dynamic or images.is_meta:  # meta tensors have no values to decide by
             continue
-        logits = model.classify(hidden, None if context_logits is None else context_logits[looking])
+        logits = model.classify(hidden, own)
         probs = model.stop_logit(hidden, logits).sigmoid()
         stop_probs[looking, t] = probs.to(stop_probs.dtype)
         going_on = probs <= stop_threshold
         if t + 1 == max_steps or going_on.all():
             continue
-        answered = hidden.new_empty(batch, hidden.shape[1]) if answered is None else answered
+        features = model.join_features(hidden, own)
+        answered = features.new_empty(batch, features.shape[1]) if answered is None else answered
         steps[looking[~going_on]] = t + 1
-        answered[looking[~going_on]] = hidden[~going_on]
-        looking, hidden = looking[going_on], hidden[going_on]
+        answered[looking[~going_on]] = features[~going_on]
+        looking, hidden, own = looking[going_on], hidden[going_on], None if own is None else own[going_on]
         if looking.shape[0] == 0:
             break
+    features = model.join_features(hidden, own)
     if answered is not None:
-        answered[looking] = hidden
-        hidden = answered
-    features = model.join_features(hidden, context_logits)
+        answered[looking] = features
+        features = answered
     return Prediction(model.forward_head(features), steps, locations, stop_probs, features)
 
 

@@ -221,7 +221,10 @@ def _pooled(features: Tensor) -> Tensor:
     return features.mean((2, 3)) if features.ndim == 4 else features
 
 
-def encode_and_classify(encoder: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, S, S) -> (N, D) pooled features and (N, num_classes) logits of the encoder's own classifier."""
-    maps = encoder.forward_features(views)
+def encode_and_classify(
+    encoder: nn.Module, views: Tensor, locations: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `encode`, with the logits (N, num_classes) of the encoder's own classifier behind the features."""
+    where = () if locations is None else (locations,)
+    maps = encoder.forward_features(views, *where)
     return _pooled(encoder.forward_head(maps, pre_logits=True)), encoder.forward_head(maps)

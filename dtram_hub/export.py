@@ -3,7 +3,7 @@
 A graph cannot stop, but whoever calls it can. `FirstLook` takes images, `NextLook` also what the look before
 gave; both return the answer so far, the probability that it is good enough, and what the next look needs:
 
-    state = join_features(h_t, context_logits) (N, F), location (N, 2), stop_prob (N,), logits (N, C)
+    state = join_features(h_t, own part) (N, F), location (N, 2), stop_prob (N,), logits (N, C)
 
 A model with `dynamic=False` needs none of this: it exports as it is.
 """
@@ -24,8 +24,8 @@ class FirstLook(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         hidden = self.model.initial_hidden(images)
         place = None if hidden is None else self.model.locate(hidden, 0)
-        features, context_logits = self.model.look(images, place)
-        return _outcome(self.model, self.model.step(features, hidden, place), context_logits, 1)
+        features, own = self.model.look(images, place)
+        return _outcome(self.model, self.model.step(features, hidden, place), own, 1)
 
 
 class NextLook(nn.Module):
@@ -38,17 +38,18 @@ class NextLook(nn.Module):
     def forward(
         self, images: Tensor, state: Tensor, location: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        hidden, context_logits = self.model.split_features(state)
-        features, _ = self.model.look(images, location)
-        return _outcome(self.model, self.model.step(features, hidden, location), context_logits, step + 1)
+        hidden, own = self.model.split_features(state)
+        features, own_logits = self.model.look(images, location)
+        own = self.model.own_answer(own, own_logits, step + 1)
+        return _outcome(self.model, self.model.step(features, hidden, location), own, step + 1)
 
 
 def _outcome(
-    model: DTRAM, hidden: Tensor, context_logits: Tensor | None, step: int | Tensor
+    model: DTRAM, hidden: Tensor, own: Tensor | None, step: int | Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    logits = model.classify(hidden, context_logits)
+    logits = model.classify(hidden, own)
     stop_prob = model.stop_logit(hidden, logits).sigmoid()
-    return model.join_features(hidden, context_logits), model.locate(hidden, step), stop_prob, logits
+    return model.join_features(hidden, own), model.locate(hidden, step), stop_prob, logits
 
 
 def export_looks(

@@ -26,7 +26,7 @@ from .early_exit import Prediction
 from .encoder import create_encoder, encode, encode_and_classify, feature_size, load_encoder, reads_locations
 from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
 
-AGGREGATES = ("last", "residual")
+AGGREGATES = ("last", "residual", "average")
 LOCATORS = ("shared", "stepwise")
 STOPPERS = ("linear", "confidence")
 
@@ -42,7 +42,7 @@ class Rollout:
     steps (N,) int64: the step at which the rollout stopped, in 1..T.
     baselines (N, T + 1): the reward expected before the first look and after each.
     hidden (N, T, H): the state after each step.
-    context_logits (N, C): the encoder's own answer to the context view, in a residual model, else None.
+    own_logits (N, T, C): what the encoder's own classifier has its part in them; None if it has none.
     """
 
     logits: Tensor
@@ -52,7 +52,7 @@ class Rollout:
     steps: Tensor
     baselines: Tensor
     hidden: Tensor | None = None
-    context_logits: Tensor | None = None
+    own_logits: Tensor | None = None
 
 
 class DTRAM(nn.Module):
@@ -73,7 +73,8 @@ class DTRAM(nn.Module):
             channels (the retina of the original RAM); more than one needs context="none".
         hidden_size: width H of the recurrent state.
         aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
-            classifier on the context view a correction from h_t that starts at zero.
+            classifier on the context view a correction from h_t that starts at zero; "average" adds it to the
+            mean of the encoder's own answers to all looks so far (the authors average much the same way).
         location_std: fixed standard deviation of the location policy, in units of half the image.
         locator: "shared" reads the next location off h_t by one linear layer (the paper); "stepwise" adds a
             place of each step's own, and starts from those alone (the authors share no locator among steps).
@@ -163,17 +164,17 @@ class DTRAM(nn.Module):
         views = {self.glimpse_size} | ({self.context_size} if self.context != "none" else set())
         return self.encoder_kwargs | {
             "backbone": self.backbone,
-            "num_classes": self.num_classes if self.aggregate == "residual" else 0,
+            "num_classes": 0 if self.aggregate == "last" else self.num_classes,
             "in_chans": self.in_chans * self.glimpse_scales,
             "view_sizes": views,
         }
 
     def _new_head(self, num_classes: int) -> nn.Module:
-        """A fresh classifier on h; in a residual model it corrects nothing until it is trained."""
+        """A fresh classifier on h; where the encoder answers it corrects nothing until it is trained."""
         if not num_classes:
             return nn.Identity()
         head = nn.Linear(self.hidden_size, num_classes)
-        if self.aggregate == "residual":
+        if self.aggregate != "last":
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         return head
@@ -209,9 +210,9 @@ class DTRAM(nn.Module):
         check_number("stop_threshold", self.stop_threshold, 0, 1)
         if self.context != "none":
             check_integer("context_size", self.context_size, 1)
-        elif self.aggregate == "residual":
+        elif self.aggregate != "last":
             raise ValueError(
-                "aggregate='residual' needs a context view; context='none' takes aggregate='last'."
+                f"aggregate={self.aggregate!r} needs a context view; context='none' takes aggregate='last'."
             )
         if self.glimpse_scales > 1 and self.context != "none":
             raise ValueError(
@@ -230,18 +231,30 @@ class DTRAM(nn.Module):
     def look(self, images: Tensor, locations: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Encode one view of each image: the context view when `locations` is None, else a glimpse.
 
-        images (N, C, H, W), locations (N, 2) -> features (N, D), and for the context view of a residual
-        model the encoder's own logits (N, C), else None.
+        images (N, C, H, W), locations (N, 2) -> features (N, D), and the encoder's own logits (N, C) where
+        they have a part in the answer, else None.
         """
-        if locations is not None:
-            views = retina(
-                images, locations, self.glimpse_crop, self.glimpse_size, self.glimpse_scales, self.crop_mode
-            )
-            return encode(self.encoder, views, locations if self.encoder_reads_locations else None), None
-        views = context_view(images, self.context, self.context_size)
-        if self.aggregate == "residual" and self.num_classes:
-            return encode_and_classify(self.encoder, views)
-        return encode(self.encoder, views), None
+        if locations is None:
+            views, where = context_view(images, self.context, self.context_size), None
+        else:
+            sizes = self.glimpse_crop, self.glimpse_size, self.glimpse_scales
+            views = retina(images, locations, *sizes, self.crop_mode)
+            where = locations if self.encoder_reads_locations else None
+        asked = self.aggregate == "average" or (self.aggregate == "residual" and locations is None)
+        if asked and self.num_classes:
+            return encode_and_classify(self.encoder, views, where)
+        return encode(self.encoder, views, where), None
+
+    def own_answer(
+        self, before: Tensor | None, own_logits: Tensor | None, looks: int | Tensor
+    ) -> Tensor | None:
+        """The encoder's own part in the answer after so many looks: (N, C), or None if it has none.
+
+        `before` is that part one look ago, None at the first; `own_logits` what `look` gave now.
+        """
+        if before is None or own_logits is None:
+            return own_logits if before is None else before
+        return before + (own_logits - before) / looks
 
     def initial_hidden(self, images: Tensor) -> Tensor | None:
         """h_0: zeros (N, H), to ask where to look first, or None when the first look is the context view."""
@@ -276,10 +289,10 @@ class DTRAM(nn.Module):
             means = means + self.places[steps].unsqueeze(-2)
         return means.tanh()
 
-    def classify(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
-        """(..., H) -> class logits (..., C), on top of the encoder's own in a residual model."""
+    def classify(self, hidden: Tensor, own: Tensor | None) -> Tensor:
+        """(..., H) -> class logits (..., C), on top of the encoder's own part."""
         logits = self.head(hidden)
-        return logits if context_logits is None else context_logits + logits
+        return logits if own is None else own + logits
 
     def stop_logit(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """(..., H) and (..., C) -> (...) float32; sigmoid is the probability to stop (f_a of section 3.3).
@@ -323,10 +336,10 @@ class DTRAM(nn.Module):
             ValueError: images of the wrong rank, dtype, channels or size, or none at all.
         """
         check_images(images, self.in_chans, self._least_size())
-        hidden, context_logits = self.initial_hidden(images), None
+        hidden, own = self.initial_hidden(images), None
         if hidden is not None and num_rollouts > 1:
             images, hidden = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, hidden))
-        states, draws = [hidden], []
+        states, draws, parts = [hidden], [], []
         for t in range(self.num_steps):
             draw = place = None
             if hidden is not None:
@@ -336,10 +349,10 @@ class DTRAM(nn.Module):
             if place is None and num_rollouts > 1:
                 images, features = (x.repeat_interleave(num_rollouts, dim=0) for x in (images, features))
                 own_logits = None if own_logits is None else own_logits.repeat_interleave(num_rollouts, dim=0)
-            if t == 0:
-                context_logits = own_logits
+            own = self.own_answer(own, own_logits, t + 1)
             hidden = self.step(features, hidden if t else None, place)
             states.append(hidden)
+            parts.append(own)
             draws.append(images.new_full((len(hidden), 2), torch.nan) if draw is None else draw)
 
         # The heads read all steps at once, steps first: fewer, larger, contiguous operations, also backwards.
@@ -350,7 +363,8 @@ class DTRAM(nn.Module):
             first = int(self.context != "none")  # the first look that was drawn
             means = self.locate(before[first:], first)
             log_probs[first:] = policy.location_log_probs(draws[first:], means, self.location_std)
-        logits = self.classify(after, context_logits)
+        own = None if own is None else torch.stack(parts)
+        logits = self.classify(after, own)
         stop_logits = torch.full_like(log_probs, torch.nan)
         if self.dynamic:
             stop_logits = self.stop_logit(after, logits)
@@ -363,7 +377,7 @@ class DTRAM(nn.Module):
             steps=self._choose_steps(stop_logits.T.detach().sigmoid(), sample),
             baselines=baselines.float().squeeze(-1).T,
             hidden=after.transpose(0, 1),
-            context_logits=context_logits,
+            own_logits=None if own is None else own.transpose(0, 1),
         )
 
     @torch.no_grad()
@@ -402,11 +416,11 @@ class DTRAM(nn.Module):
     @property
     def num_features(self) -> int:
         """Width of `forward_features`."""
-        return self.hidden_size + (self.num_classes if self.aggregate == "residual" else 0)
+        return self.hidden_size + (0 if self.aggregate == "last" else self.num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All that `forward_head` needs, (B, num_features): h at the step where each image stopped, and in a
-        residual model the encoder's own logits of the context view behind it.
+        """All that `forward_head` needs, (B, num_features): h at the step where each image stopped, and the
+        encoder's own part in the answer behind it, if there is one.
 
         In evaluation these are the stops of `predict`, in training those of one sampled rollout.
         """
@@ -414,29 +428,29 @@ class DTRAM(nn.Module):
             check_images(images, self.in_chans, self._least_size())
             return early_exit.predict(self, images, self.stop_threshold, self.num_steps).features
         rollout = self.rollout(images, sample=True)
-        hidden = rollout.hidden[torch.arange(len(images), device=images.device), rollout.steps - 1]
+        stops = torch.arange(len(images), device=images.device), rollout.steps - 1
+        hidden = rollout.hidden[stops]
         # With weight zero: logits teach a policy nothing, but DDP waits for all parameters to take part.
         policies = (self.locator, self.stop_head, self.baseline)
         unused = [p for module in policies for p in module.parameters()]
         unused += [self.places] if self.places is not None else []
         hidden = hidden + 0 * sum(p.sum() for p in unused).to(hidden.dtype)
-        return self.join_features(hidden, rollout.context_logits)
+        own = None if rollout.own_logits is None else rollout.own_logits[stops]
+        return self.join_features(hidden, own)
 
-    def join_features(self, hidden: Tensor, context_logits: Tensor | None) -> Tensor:
-        """h (B, H) and, in a residual model, the encoder's own logits (B, C) -> (B, num_features)."""
-        return (
-            hidden if context_logits is None else torch.cat([hidden, context_logits.to(hidden.dtype)], dim=1)
-        )
+    def join_features(self, hidden: Tensor, own: Tensor | None) -> Tensor:
+        """h (B, H) and the encoder's own part (B, C), if it has one -> (B, num_features)."""
+        return hidden if own is None else torch.cat([hidden, own.to(hidden.dtype)], dim=1)
 
     def split_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """The inverse of `join_features`."""
-        hidden, context_logits = features.tensor_split([self.hidden_size], dim=1)
-        return hidden, context_logits if self.aggregate == "residual" and self.num_classes else None
+        hidden, own = features.tensor_split([self.hidden_size], dim=1)
+        return hidden, own if self.aggregate != "last" and self.num_classes else None
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """What `forward_features` gave -> class logits (B, C), or h (B, H) if `pre_logits`."""
-        hidden, context_logits = self.split_features(features)
-        return hidden if pre_logits or not self.num_classes else self.classify(hidden, context_logits)
+        hidden, own = self.split_features(features)
+        return hidden if pre_logits or not self.num_classes else self.classify(hidden, own)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
@@ -468,12 +482,12 @@ class DTRAM(nn.Module):
         return self.encoder.feature_info
 
     def get_classifier(self) -> nn.Module:
-        """The head that reads class logits off h (in a residual model, the correction)."""
+        """The head that reads class logits off h, or their correction where the encoder answers."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh head of `num_classes` on h, and on the encoder in a residual model."""
-        if self.aggregate == "residual":
+        """Put a fresh head of `num_classes` on h, and on the encoder where it answers."""
+        if self.aggregate != "last":
             self.encoder.reset_classifier(num_classes, global_pool)
         self.num_classes = num_classes
         self.head = self._new_head(num_classes).to(self.locator.weight).train(self.training)

@@ -55,6 +55,7 @@ class StageRecipe:
     learning_rate: float = 1e-3
     split: str = "train"
     freeze: str = "nothing"
+    crop: float | None = None
     location_std: float | None = None
 
 
@@ -200,5 +201,7 @@ def _check(recipe: Recipe) -> None:
         check_integer(f"stages.{kind}.epochs", stage.epochs, 0)
         check_number(f"stages.{kind}.learning_rate", stage.learning_rate, 0, math.inf)
         check_choice(f"stages.{kind}.freeze", stage.freeze, FREEZES)
+        if stage.crop is not None:
+            check_number(f"stages.{kind}.crop", stage.crop, 0, 1, open_low=True)
         if stage.location_std is not None:
             check_number(f"stages.{kind}.location_std", stage.location_std, 0, 2, open_low=True)

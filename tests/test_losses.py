@@ -231,7 +231,8 @@ def gradients(model: DTRAM, part: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("context", "aggregate"), [("resize", "last"), ("none", "last"), ("resize", "residual")]
+    ("context", "aggregate"),
+    [("resize", "last"), ("none", "last"), ("resize", "residual"), ("resize", "average")],
 )
 def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> None:
     torch.manual_seed(1)

@@ -8,7 +8,7 @@ import dtram_hub
 from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.curriculum import Stage, Task, enter_stage
-from dtram_hub.glimpse import retina
+from dtram_hub.glimpse import context_view, glimpses, retina
 
 
 def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
@@ -25,9 +25,9 @@ def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tupl
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.0])
 @pytest.mark.parametrize("context", ["crop", "resize", "none"])
-@pytest.mark.parametrize("aggregate", ["last", "residual"])
+@pytest.mark.parametrize("aggregate", ["last", "residual", "average"])
 def test_compaction_equals_the_masked_rollout(context: str, aggregate: str, threshold: float) -> None:
-    if context == "none" and aggregate == "residual":
+    if context == "none" and aggregate != "last":
         pytest.skip("no context view, no encoder classifier")
     model = DTRAM(
         "test_efficientnet_ln",
@@ -204,13 +204,13 @@ def test_registered_models_are_the_timm_classifier_until_trained(name: str) -> N
     torch.testing.assert_close(everything.logits, found.logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("aggregate", ["last", "residual"])
+@pytest.mark.parametrize("aggregate", ["last", "residual", "average"])
 def test_without_classes_the_features_come_out(aggregate: str) -> None:
     model = DTRAM("resnet18", 0, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, model.num_features) == (2, 16)
 
 
-@pytest.mark.parametrize("aggregate", ["last", "residual"])
+@pytest.mark.parametrize("aggregate", ["last", "residual", "average"])
 def test_reset_classifier(aggregate: str) -> None:
     model = DTRAM("resnet18", 10, 3, 2, 64, "resize", 32, 32, hidden_size=16, aggregate=aggregate).eval()
     model.reset_classifier(4)
@@ -347,3 +347,15 @@ def test_calibration_meets_a_budget_and_is_kept(small_model: DTRAM) -> None:
 
 def test_public_names() -> None:
     assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"}
+
+
+def test_averaged_answers_are_the_mean_of_the_encoders_own() -> None:
+    model = DTRAM("test_efficientnet", 4, 3, 3, 64, "resize", 32, 32, hidden_size=8, aggregate="average")
+    torch.nn.init.normal_(model.encoder.classifier.weight)
+    images, places = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 2) - 0.5
+    rollout = model.eval().rollout(images, locations=places)
+    views = [context_view(images, "resize", 32)] + [glimpses(images, places[:, t], 32, 32) for t in (1, 2)]
+    answers = torch.stack([model.encoder(view) for view in views], dim=1)
+    expected = answers.cumsum(1) / torch.arange(1, 4).view(1, 3, 1)
+    torch.testing.assert_close(rollout.own_logits, expected)
+    torch.testing.assert_close(rollout.logits, expected)  # the correction starts at zero

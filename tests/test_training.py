@@ -163,7 +163,8 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     assert all(torch.equal(kept["encoder"][name], kept["ram_3"][name]) for name in encoder)
     assert not torch.equal(kept["encoder"]["locator.weight"], kept["ram_3"]["locator.weight"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert [row["stage"] for row in metrics["results"]][:3] == ["encoder", "ram_3", "dtram"]
+    own = [row["stage"] for row in metrics["results"] if "validation_accuracy" in row]
+    assert own == ["encoder", "ram_3", "dtram"]
     assert metrics["test_images"] == 8
 
 
@@ -346,7 +347,7 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
             "last": {"changes": ["loss.supervision=last"], "shares": "whole", "until": "encoder"},
         },
     }
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     words = [
         str(tmp_path / "study.yaml"),
         *SMALL,
@@ -392,6 +393,6 @@ def test_bad_studies_are_named_before_the_first_run(
     tmp_path: Path, change: dict, words: list[str], message: str
 ) -> None:
     study = {"recipe": str(train_script.DEFAULT_RECIPE), "variants": {"a": {}}} | change
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     with pytest.raises(SystemExit, match=re.escape(message)):
         ablate.main([str(tmp_path / "study.yaml"), *words])

@@ -250,7 +250,8 @@ class Run:
             images, labels = (tensor.to(accelerator.device) for tensor in batch)
             if recipe.data.flip:
                 images = augment.flip(images)
-            images = augment.crop_and_colour(images, recipe.data.crop, recipe.data.colour)
+            crop = recipe.data.crop if stage.crop is None else stage.crop
+            images = augment.crop_and_colour(images, crop, recipe.data.colour)
             if any(recipe.data.distort.values()):
                 images = augment.distort(images, **recipe.data.distort)
             set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / count)
