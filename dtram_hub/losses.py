@@ -13,6 +13,7 @@ from torch import Tensor
 from .checks import check_labels
 from .policy import stop_entropies, stop_log_probs
 
+REWARDS = ("correct", "probability")
 SUPERVISIONS = ("taken", "all", "last")
 
 
@@ -39,19 +40,24 @@ def step_mask(steps: Tensor, num_steps: int) -> Tensor:
     return torch.arange(1, num_steps + 1, device=steps.device) <= steps[:, None]
 
 
-def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor) -> Tensor:
-    """1 at the step where a rollout stops with the right class, 0 everywhere else.
+def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str = "correct") -> Tensor:
+    """What the answer is worth at the step where a rollout stops, 0 everywhere else.
 
     Args:
         logits: (N, T, C).
         labels: (N,) int64.
         steps: (N,) int64 in 1..T.
+        reward: "correct" is 1 for the right class (Eq. 7), "probability" that of the right class, which still
+            tells looks apart where nearly every answer is right, as on images that were learned by heart.
 
     Returns:
-        (N, T) float.
+        (N, T) float in [0, 1].
     """
     num_steps = logits.shape[1]
     last = torch.arange(1, num_steps + 1, device=steps.device) == steps[:, None]
+    if reward == "probability":
+        right = labels[:, None, None].expand(-1, num_steps, 1)
+        return last * logits.detach().softmax(-1).gather(2, right).squeeze(2)
     return (last & (logits.argmax(dim=-1) == labels[:, None])).to(logits.dtype)
 
 
@@ -123,6 +129,7 @@ def dtram_loss(
     baseline_weight: float = 1.0,
     entropy_weight: float = 0.0,
     label_smoothing: float = 0.0,
+    reward: str = "correct",
 ) -> Loss:
     """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
 
@@ -136,13 +143,14 @@ def dtram_loss(
         discount: gamma of Eq. 7; smaller makes each further step dearer. A RAM cannot choose how long to
             look, so its reward is not discounted.
         supervision, label_smoothing: see `classification_loss`.
+        reward: see `delayed_rewards`.
         policy_weight, baseline_weight: of the REINFORCE terms and of the baseline's error.
         entropy_weight: bonus for undecided stops, which keeps both actions explored.
     """
     check_labels(labels, rollout.logits.shape[2])
     num_steps = rollout.logits.shape[1]
     taken = step_mask(rollout.steps, num_steps)
-    rewards = delayed_rewards(rollout.logits, labels, rollout.steps)
+    rewards = delayed_rewards(rollout.logits, labels, rollout.steps, reward)
     returns = discounted_returns(rewards, discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
 

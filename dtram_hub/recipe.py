@@ -18,7 +18,7 @@ from .augment import DISTORTIONS
 from .checks import check_choice, check_integer, check_number, nearest
 from .curriculum import FREEZES
 from .data import Data
-from .losses import SUPERVISIONS
+from .losses import REWARDS, SUPERVISIONS
 from .model import DTRAM
 
 
@@ -47,6 +47,7 @@ class LossRecipe:
     baseline_weight: float = 1.0
     entropy_weight: float = 0.01
     label_smoothing: float = 0.0
+    reward: str = "correct"
 
 
 @dataclass
@@ -179,6 +180,7 @@ def _check(recipe: Recipe) -> None:
     check_choice("optimizer.schedule", recipe.optimizer.schedule, ("cosine", "step", "constant"))
     check_choice("precision", recipe.precision, ("no", "bf16", "fp16"))
     check_choice("loss.supervision", recipe.loss.supervision, SUPERVISIONS)
+    check_choice("loss.reward", recipe.loss.reward, REWARDS)
     check_number("loss.discount", recipe.loss.discount, 0, 1, open_low=True)
     check_number("optimizer.warmup", recipe.optimizer.warmup, 0, 1)
     if recipe.mean_steps is not None:

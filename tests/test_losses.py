@@ -289,3 +289,12 @@ def test_label_smoothing_spreads_the_target() -> None:
     right = log_probs[torch.arange(4), :, labels]
     expected = -(0.8 * right + 0.2 * log_probs.mean(-1)).sum(1).mean()
     torch.testing.assert_close(classification_loss(logits, labels, steps, "all", 0.2), expected)
+
+
+def test_a_reward_of_probability_tells_right_answers_apart() -> None:
+    logits, labels, steps = torch.randn(3, 2, 4), torch.tensor([1, 3, 0]), torch.tensor([2, 1, 2])
+    found = delayed_rewards(logits, labels, steps, reward="probability")
+    expected = torch.zeros(3, 2)
+    for i in range(3):
+        expected[i, steps[i] - 1] = logits[i, steps[i] - 1].softmax(0)[labels[i]]
+    torch.testing.assert_close(found, expected)
