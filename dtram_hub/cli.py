@@ -171,7 +171,7 @@ def _script(name: str, help_text: str):
 _script(
     "train",
     "Train by a recipe; the same as `accelerate launch training/train.py`.\n\n\b\n"
-    "dtram train imagefolder.yaml data.root=path/to/images output=runs/birds\ndtram train --help",
+    "dtram train imagefolder data.root=path/to/images output=runs/birds\ndtram train --help",
 )
 _script(
     "validate",

@@ -313,6 +313,14 @@ def test_bad_settings_are_refused_before_any_work(words: list[str], message: str
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train_script.find_recipe() == train_script.DEFAULT_RECIPE
+    assert train_script.find_recipe("imagefolder") == train_script.RECIPES / "imagefolder.yaml"
+    (tmp_path / "imagefolder").write_text("seed: 1")
+    assert train_script.find_recipe("imagefolder") == Path("imagefolder")
+
+
 def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Path) -> None:
     words = [
         "model.backbone=test_efficientnet",

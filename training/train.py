@@ -2,8 +2,9 @@
 
     accelerate launch training/train.py [recipe.yaml] [key=value ...] [--resume]
 
-Without a recipe it trains on the embedded cluttered digits, in minutes on a CPU. With `--resume` a run that
-was cut off goes on from its last finished epoch and ends with the weights it would have had anyway.
+A recipe is a file, or the name of one of `recipes/`. Without one it trains on the embedded cluttered digits,
+in minutes on a CPU. With `--resume` a run that was cut off goes on from its last finished epoch and ends with
+the weights it would have had anyway.
 """
 
 import argparse
@@ -38,14 +39,15 @@ from dtram_hub.model import DTRAM
 from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
 from dtram_hub.resume import Progress, last_progress, save_progress, shared_stages
 
-DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "digits.yaml"
+RECIPES = Path(__file__).parent / "recipes"
+DEFAULT_RECIPE = RECIPES / "digits.yaml"
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", nargs="*", metavar="recipe.yaml | key=value")
+    parser.add_argument("words", nargs="*", metavar="recipe | key=value")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
     args = parser.parse_args(argv)
     recipes = [word for word in args.words if "=" not in word]
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if len(recipes) > 1:
             raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
-        recipe = read_recipe(recipes[0] if recipes else DEFAULT_RECIPE, overrides)
+        recipe = read_recipe(find_recipe(*recipes), overrides)
         run = Run(recipe, args.resume)
     except ValueError as error:
         sys.exit(f"train.py: {error}")
@@ -342,6 +344,12 @@ class Run:
         minutes = sum(self.progress.seconds.values()) / 60
         self.accelerator.print(f"All stages together trained for {minutes:.1f} minutes.")
         self.accelerator.end_training()
+
+
+def find_recipe(word: str = "digits") -> Path:
+    """A recipe by its path, or one of `recipes/` by its name alone."""
+    named = RECIPES / f"{word}.yaml"
+    return named if named.is_file() and not Path(word).is_file() else Path(word)
 
 
 def describe_machine(device: torch.device, world: int) -> str:
