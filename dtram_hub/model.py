@@ -149,7 +149,10 @@ class DTRAM(nn.Module):
         if locator == "stepwise":
             nn.init.zeros_(self.locator.weight)
             nn.init.zeros_(self.locator.bias)
-            self.places = nn.Parameter(torch.empty(num_steps, 2).uniform_(-0.5, 0.5))
+            # Without a context view the first places must cover the image; with one they start at the centre,
+            # where photographs have what they show.
+            spread = 0.5 if context == "none" else 0.1
+            self.places = nn.Parameter(torch.empty(num_steps, 2).uniform_(-spread, spread))
         self.baseline = nn.Linear(hidden_size, 1)
         self.head = self._new_head(num_classes)
         if stopper == "linear":
