@@ -182,21 +182,17 @@ _script(
 
 @dtram.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--name", help="Of the model in the card; the folder's by default.")
-@click.option("--repo", help="org/name that the card loads the model from.")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="README.md in the folder by default."
-)
-def card(folder: Path, name: str | None, repo: str | None, output: Path | None) -> None:
-    """Write the model card of a run from its own files; `push` does so by itself.
+@click.argument("repo")
+def card(folder: Path, repo: str) -> None:
+    """Write README.md, the model card of a run, from its own files, to be looked at or edited before a push.
+
+    REPO is the org/name that the card tells readers to load; `push` writes the card itself where there is none.
 
     \b
-    dtram card runs/birds --repo my-name/birds
+    dtram card runs/birds my-name/birds
     """
-    output = output or folder / "README.md"
-    name = name or (repo or folder.resolve().name).rpartition("/")[2]
-    cards.render_card(folder, name, f"hf-hub:{repo}" if repo else f"local-dir:{folder}").save(output)
-    click.echo(output)
+    cards.render_card(folder, repo.rpartition("/")[2], f"hf-hub:{repo}").save(folder / "README.md")
+    click.echo(folder / "README.md")
 
 
 @dtram.command()
