@@ -186,7 +186,7 @@ _script(
 def card(folder: Path, repo: str) -> None:
     """Write README.md, the model card of a run, from its own files, to be looked at or edited before a push.
 
-    REPO is the org/name that the card tells readers to load; `push` writes the card itself where there is none.
+    REPO is the org/name that the card tells readers to load. `push` writes a card itself where there is none.
 
     \b
     dtram card runs/birds my-name/birds
