@@ -74,7 +74,7 @@ class DTRAM(nn.Module):
         hidden_size: width H of the recurrent state.
         aggregate: "last" reads the logits off h_t (the paper); "residual" adds to the encoder's own
             classifier on the context view a correction from h_t that starts at zero; "average" adds it to the
-            mean of the encoder's own answers to all looks so far (the authors average much the same way).
+            mean of the encoder's own probabilities in all looks so far (the authors average logits).
         location_std: fixed standard deviation of the location policy, in units of half the image.
         locator: "shared" reads the next location off h_t by one linear layer (the paper); "stepwise" adds a
             place of each step's own, and starts from those alone (the authors share no locator among steps).
@@ -257,7 +257,10 @@ class DTRAM(nn.Module):
         """
         if before is None or own_logits is None:
             return own_logits if before is None else before
-        return before + (own_logits - before) / looks
+        # The mean of probabilities, not of logits: one look that is surely wrong must not outvote the others.
+        looks = torch.as_tensor(looks, dtype=before.dtype, device=before.device)
+        earlier = before.log_softmax(-1) + (1 - 1 / looks).log()
+        return torch.logaddexp(earlier, own_logits.log_softmax(-1) - looks.log())
 
     def initial_hidden(self, images: Tensor) -> Tensor | None:
         """h_0: zeros (N, H), to ask where to look first, or None when the first look is the context view."""
