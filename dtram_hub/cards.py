@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from . import checkpoint
 from .bundled import bundled
-from .compute import count_compute
+from .compute import accuracy_at_mean_steps, count_compute
 
 PICTURES = {
     "tradeoff.png": "Error against mean steps, for each way to stop",
@@ -90,7 +89,7 @@ def render_card(
         minutes=sum(metrics["seconds"].values()) / 60 if metrics else None,
         stages=[
             {"name": stage, "epochs": recipe["stages"][stage.split("_")[0]]["epochs"], "seconds": seconds}
-            for stage, seconds in (metrics["seconds"].items() if metrics and recipe else ())
+            for stage, seconds in (metrics["seconds"].items() if metrics else ())
         ],
     )
 
@@ -225,14 +224,14 @@ def _summary(model, data: dict) -> str:
 
 def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:
     """Errors of every policy at budgets half a step apart, where all policies have points on both sides."""
-    points = {name: sorted((p["mean_steps"], p["accuracy"]) for p in curve) for name, curve in curves.items()}
+    budgets = [steps / 2 for steps in range(3, 2 * num_steps)]
     return {
         "policies": list(curves),
         "rows": [
             {
-                "steps": steps / 2,
-                "errors": [_error(np.interp(steps / 2, *zip(*c, strict=True))) for c in points.values()],
+                "steps": steps,
+                "errors": [_error(accuracy_at_mean_steps(curve, steps)) for curve in curves.values()],
             }
-            for steps in range(3, 2 * num_steps)
+            for steps in budgets
         ],
     }

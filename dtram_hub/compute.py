@@ -1,7 +1,8 @@
-"""What looking costs: floating-point operations, counted by torch while the model runs."""
+"""What looking costs, counted by torch while the model runs, and what a number of looks buys."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,3 +36,9 @@ def count_compute(model: nn.Module) -> Compute:
         counts.append(counter.get_total_flops() / 1e9)
     model.train(training)
     return Compute(counts[0], counts[1] - counts[0])
+
+
+def accuracy_at_mean_steps(curve: list[dict], mean_steps: float) -> float:
+    """Accuracy of a `threshold_curve` at `mean_steps`, linear between its points."""
+    points = sorted((point["mean_steps"], point["accuracy"]) for point in curve)
+    return float(np.interp(mean_steps, *zip(*points, strict=True)))

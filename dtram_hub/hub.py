@@ -182,10 +182,10 @@ def copy(
     """Write what `download` finds into a directory of its own, which needs the cache no more.
 
     Raises:
-        As `pull`: the model is loaded once before anything is written.
+        As `pull`; the model is loaded once before anything is written.
     """
     folder = download(repo_id, revision, token=token)
-    pull(repo_id, folder.name, token=token)
+    checkpoint.load(folder)
     shutil.copytree(folder, directory, dirs_exist_ok=True)
 
 

@@ -79,9 +79,3 @@ def threshold_curve(
 def confidences(logits: Tensor) -> Tensor:
     """The highest class probability: (..., C) -> (...)."""
     return logits.softmax(-1).amax(-1)
-
-
-def accuracy_at_mean_steps(curve: list[dict], mean_steps: float) -> float:
-    """Accuracy of a `threshold_curve` at `mean_steps`, linear between its points."""
-    points = sorted((point["mean_steps"], point["accuracy"]) for point in curve)
-    return float(np.interp(mean_steps, *zip(*points, strict=True)))

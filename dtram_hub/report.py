@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from . import checkpoint
-from .compute import count_compute
+from .compute import accuracy_at_mean_steps, count_compute
 from .curriculum import Stage, enter_stage
 from .data import Data
 from .evaluation import Answers, predict_split, rollout_split
-from .metrics import accuracy_at, accuracy_at_mean_steps, confidences, threshold_curve
+from .metrics import accuracy_at, confidences, threshold_curve
 from .model import DTRAM
 from .plots import plot_glimpses, plot_steps, plot_tradeoff
 from .policy import first_stop, threshold_for

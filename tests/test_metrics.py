@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dtram_hub.metrics import StepAccuracy, accuracy_at, accuracy_at_mean_steps, confidences, threshold_curve
+from dtram_hub.compute import accuracy_at_mean_steps
+from dtram_hub.metrics import StepAccuracy, accuracy_at, confidences, threshold_curve
 
 
 def test_step_accuracy_by_hand() -> None:
