@@ -286,6 +286,13 @@ def test_a_fault_that_stays_is_told_and_changes_nothing(hub: LoopbackHub, action
         assert outcome.startswith("ConnectionError: repo_id='me/model': the Hub answers")
 
 
+def test_a_push_never_lands_on_a_commit_that_it_has_not_seen(pushed: LoopbackHub) -> None:
+    pushed.faults["commit"] = [Fault("overtaken")]
+    dtram_hub.push(make_model(2), REPO, token=TOKEN)
+    assert pushed.requests.count("commit") == 2  # the first was refused
+    assert files(pushed)["NOTES.md"] == b"someone else's"
+
+
 def test_the_hub_says_when_to_come_back(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
