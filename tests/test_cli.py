@@ -147,8 +147,8 @@ def test_a_users_mistakes_end_in_one_sentence(
     ]:
         assert dtram(*words)[0] == 2
     hub.faults["head"] = [Fault("status", 500)] * 50
-    hub.add("timm/resnet18.a1_in1k", {"model.safetensors": b"..."})
-    code, _, complaint = dtram("predict", "dtram_resnet18.a1_in1k", images[0])
+    hub.add("timm/resnet34.a1_in1k", {"model.safetensors": b"..."})
+    code, _, complaint = dtram("predict", "dtram_resnet34.a1_in1k", images[0])
     assert code == 1
     assert complaint.startswith("dtram: ")
 
