@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 CACHE = Path(constants.HF_HOME) / "dtram-canvases"
+TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
 CHUNK = 256  # images decoded at a time
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 

@@ -24,6 +24,10 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
     if not all(tensor.is_contiguous() for tensor in model.state_dict().values()):
         # In channels_last, which the file format does not know; the caller's model keeps it.
         model = deepcopy(model).to(memory_format=torch.contiguous_format)
+    if model.places is not None and len(model.places) > model.num_steps:
+        # Built for more steps than it takes now, as after the first stages of a training.
+        places, model = model.places, deepcopy(model)
+        model.places = torch.nn.Parameter(places.detach()[: model.num_steps].clone())
     # The tag is that of the weights that the model came with, and these are others now.
     config = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
     save_for_hf(

@@ -139,4 +139,4 @@ class Task(nn.Module):
         repeats = self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
         rollout = self.model.rollout(self.normalise(images), sample=True, num_rollouts=repeats)
         labels = labels.repeat_interleave(repeats)
-        return dtram_loss(rollout, labels, dynamic=self.model.dynamic, **self.loss)
+        return dtram_loss(rollout, labels, dynamic=self.model.dynamic, num_rollouts=repeats, **self.loss)

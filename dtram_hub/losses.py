@@ -15,6 +15,7 @@ from .policy import stop_entropies, stop_log_probs
 
 REWARDS = ("correct", "probability")
 SUPERVISIONS = ("taken", "all", "last")
+BASELINES = ("learned", "siblings")
 
 
 @dataclass
@@ -118,6 +119,20 @@ def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     return (F.mse_loss(baselines, returns.detach(), reduction="none") * mask).sum() / mask.sum().clamp(min=1)
 
 
+def sibling_returns(returns: Tensor, num_rollouts: int) -> Tensor:
+    """What the other rollouts of the same image got, on average: (N, A) -> (N, A).
+
+    As a baseline it leaves in the advantage only what the rollout's own actions changed: how easy the image
+    is, most of the variance of a learned baseline's error, is in all of them (leave-one-out REINFORCE).
+
+    Args:
+        returns: (N, A); the `num_rollouts` rollouts of one image are neighbours.
+        num_rollouts: M, 2 or more.
+    """
+    groups = returns.unflatten(0, (-1, num_rollouts))
+    return ((groups.sum(1, keepdim=True) - groups) / (num_rollouts - 1)).flatten(0, 1)
+
+
 def dtram_loss(
     rollout,
     labels: Tensor,
@@ -130,6 +145,8 @@ def dtram_loss(
     entropy_weight: float = 0.0,
     label_smoothing: float = 0.0,
     reward: str = "correct",
+    baseline: str = "learned",
+    num_rollouts: int = 1,
 ) -> Loss:
     """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
 
@@ -146,6 +163,9 @@ def dtram_loss(
         reward: see `delayed_rewards`.
         policy_weight, baseline_weight: of the REINFORCE terms and of the baseline's error.
         entropy_weight: bonus for undecided stops, which keeps both actions explored.
+        baseline: what advantages are counted from: the "learned" reward to expect (section 3.4), or what the
+            "siblings", the other rollouts of the image, got.
+        num_rollouts: M, how many neighbours in `rollout` are of one image.
     """
     check_labels(labels, rollout.logits.shape[2])
     num_steps = rollout.logits.shape[1]
@@ -153,10 +173,12 @@ def dtram_loss(
     rewards = delayed_rewards(rollout.logits, labels, rollout.steps, reward)
     returns = discounted_returns(rewards, discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
+    error = baseline_loss(after, returns, taken)
+    if baseline == "siblings":
+        before = after = sibling_returns(returns[:, :1], num_rollouts)
 
     classification = classification_loss(rollout.logits, labels, rollout.steps, supervision, label_smoothing)
-    baseline = baseline_loss(after, returns, taken)
-    total = classification + baseline_weight * baseline
+    total = classification + baseline_weight * error
     total = total + policy_weight * reinforce_loss(rollout.location_log_probs * taken, returns - before)
     if dynamic:
         log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
@@ -165,7 +187,7 @@ def dtram_loss(
     return Loss(
         total=total,
         classification=classification.detach(),
-        baseline=baseline.detach(),
+        baseline=error.detach(),
         reward=returns[:, 0].mean(),
         steps=rollout.steps.float().mean(),
     )

@@ -55,6 +55,14 @@ class Rollout:
     own_logits: Tensor | None = None
 
 
+def _fit_places(model: "DTRAM", weights: dict[str, Tensor], prefix: str, *_) -> None:
+    """Weights of a model with more or fewer steps fit as well: the last place stands for all later ones."""
+    places = weights.get(f"{prefix}places")
+    if places is not None and len(places) != len(model.places):
+        rows = torch.arange(len(model.places)).clamp(max=len(places) - 1)
+        weights[f"{prefix}places"] = places[rows]
+
+
 class DTRAM(nn.Module):
     """Dynamic Time Recurrent Attention Model around a timm encoder (Li et al. 2017).
 
@@ -153,6 +161,7 @@ class DTRAM(nn.Module):
             # where photographs have what they show.
             spread = 0.5 if context == "none" else 0.1
             self.places = nn.Parameter(torch.empty(num_steps, 2).uniform_(-spread, spread))
+            self.register_load_state_dict_pre_hook(_fit_places)
         self.baseline = nn.Linear(hidden_size, 1)
         self.head = self._new_head(num_classes)
         if stopper == "linear":

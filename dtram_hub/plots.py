@@ -1,5 +1,6 @@
 """Pictures of what a DT-RAM does: how long it looks (Fig. 5), and where (Fig. 7)."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -135,7 +136,7 @@ def plot_glimpses(
         side: of each, in inches.
     """
     rows = sorted(set(steps.tolist()))
-    figure = Figure(figsize=(side * per_row, (side + 0.3) * len(rows)), layout="constrained")
+    figure = Figure(figsize=(side * per_row, (side + 0.4) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), per_row, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
@@ -143,7 +144,7 @@ def plot_glimpses(
         chosen = (steps == number).nonzero().flatten().tolist()[:per_row]
         for axis, i in zip(grid[row], chosen, strict=False):
             _draw(axis, images[i], locations[i], crop)
-            axis.set_title(captions[i], fontsize=8, pad=3)
+            axis.set_title(textwrap.fill(captions[i], int(15 * side)), fontsize=8, pad=3)
         grid[row, 0].text(
             -0.12,
             0.5,

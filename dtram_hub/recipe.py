@@ -18,7 +18,7 @@ from .augment import DISTORTIONS
 from .checks import check_choice, check_integer, check_number, nearest
 from .curriculum import FREEZES
 from .data import Data
-from .losses import REWARDS, SUPERVISIONS
+from .losses import BASELINES, REWARDS, SUPERVISIONS
 from .model import DTRAM
 
 
@@ -48,6 +48,7 @@ class LossRecipe:
     entropy_weight: float = 0.01
     label_smoothing: float = 0.0
     reward: str = "correct"
+    baseline: str = "learned"
 
 
 @dataclass
@@ -78,6 +79,7 @@ class OptimizerRecipe:
     step_factor: float = 0.1
     clip_norm: float | None = 5.0
     locator_rate: float = 1.0
+    places_rate: float = 1.0
     layer_decay: float = 1.0
 
 
@@ -181,6 +183,11 @@ def _check(recipe: Recipe) -> None:
     check_choice("precision", recipe.precision, ("no", "bf16", "fp16"))
     check_choice("loss.supervision", recipe.loss.supervision, SUPERVISIONS)
     check_choice("loss.reward", recipe.loss.reward, REWARDS)
+    check_choice("loss.baseline", recipe.loss.baseline, BASELINES)
+    if recipe.loss.baseline == "siblings" and recipe.num_rollouts < 2:
+        raise ValueError(
+            f"loss.baseline='siblings' needs num_rollouts of 2 or more, not {recipe.num_rollouts}."
+        )
     check_number("loss.discount", recipe.loss.discount, 0, 1, open_low=True)
     check_number("optimizer.warmup", recipe.optimizer.warmup, 0, 1)
     if recipe.mean_steps is not None:
@@ -194,7 +201,8 @@ def _check(recipe: Recipe) -> None:
     check_number("data.colour", recipe.data.colour, 0, 1)
     check_number("loss.label_smoothing", recipe.loss.label_smoothing, 0, 1)
     check_number("optimizer.layer_decay", recipe.optimizer.layer_decay, 0, 1, open_low=True)
-    check_number("optimizer.locator_rate", recipe.optimizer.locator_rate, 0, math.inf)
+    for name in ("locator_rate", "places_rate"):
+        check_number(f"optimizer.{name}", getattr(recipe.optimizer, name), 0, math.inf)
     for name, most in recipe.data.distort.items():
         check_choice("data.distort", name, DISTORTIONS)
         check_number(f"data.distort.{name}", most, 0, math.inf)

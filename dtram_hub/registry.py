@@ -73,14 +73,15 @@ def _shipped_cfg(name: str) -> PretrainedCfg:
 
 
 def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
-    """All tags of a DT-RAM: those that ship with this package, then those of its encoder."""
-    cfgs = {
-        name.partition(".")[2]: _shipped_cfg(name) for name in SHIPPED if name.startswith(f"{architecture}.")
-    }
+    """All tags of a DT-RAM: its encoder's first, so that the default is to start from that, then our own."""
+    cfgs = {}
     for name in _model_with_tags[encoder]:
         tag = name.partition(".")[2]
-        if tag or not cfgs:  # no tag stands for no weights
-            cfgs.setdefault(tag, _around(_model_pretrained_cfgs[name]))
+        cfgs[tag] = _around(_model_pretrained_cfgs[name])
+    for name in SHIPPED:
+        if name.startswith(f"{architecture}."):
+            cfgs.pop("", None)  # no tag stands for no weights
+            cfgs[name.partition(".")[2]] = _shipped_cfg(name)
     return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
 
 

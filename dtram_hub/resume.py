@@ -76,6 +76,8 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
     if not (source / "metrics.json").is_file():
         raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
     theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(recipe)
+    for either in (theirs, mine):
+        either.model.pop("num_steps", None)  # how many more stages follow does not change the first ones
     for key in ("seed", "architecture", "model", "data"):
         if theirs.get(key) != mine[key]:
             raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")

@@ -13,6 +13,7 @@ from dtram_hub.losses import (
     discounted_returns,
     dtram_loss,
     reinforce_loss,
+    sibling_returns,
     step_mask,
 )
 from dtram_hub.model import Rollout
@@ -298,3 +299,26 @@ def test_a_reward_of_probability_tells_right_answers_apart() -> None:
     for i in range(3):
         expected[i, steps[i] - 1] = logits[i, steps[i] - 1].softmax(0)[labels[i]]
     torch.testing.assert_close(found, expected)
+
+
+def test_siblings_are_the_other_rollouts_of_the_image() -> None:
+    returns = torch.tensor([[1.0], [0.0], [0.5], [0.2], [0.2], [0.8]])
+    expected = torch.tensor([[0.25], [0.75], [0.5], [0.5], [0.5], [0.2]])
+    torch.testing.assert_close(sibling_returns(returns, 3), expected)
+
+
+def test_what_all_siblings_got_teaches_no_policy() -> None:
+    logits = torch.tensor([[[4.0, 0.0]], [[4.0, 0.0]], [[0.0, 4.0]], [[4.0, 0.0]]])
+    log_probs = torch.zeros(4, 1, requires_grad=True)
+    rollout = Rollout(
+        logits=logits,
+        locations=torch.zeros(4, 1, 2),
+        location_log_probs=log_probs,
+        stop_logits=torch.full((4, 1), torch.nan),
+        steps=torch.ones(4, dtype=torch.int64),
+        baselines=torch.full((4, 2), 0.3),
+    )
+    labels = torch.zeros(4, dtype=torch.int64)
+    dtram_loss(rollout, labels, dynamic=False, baseline="siblings", num_rollouts=2).total.backward()
+    # The first image's two rollouts are both right, of the second's the first is wrong and the other right.
+    torch.testing.assert_close(log_probs.grad.flatten(), torch.tensor([0.0, 0.0, 1.0, -1.0]) / 4)

@@ -38,6 +38,8 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
         ("batch_size=0", "batch_size=0 is not an integer of at least 1"),
         ("loss.discount=1.2", r"loss.discount=1.2 is not a number in \(0, 1\]"),
         ("loss.supervision=some", "loss.supervision='some' is not one of"),
+        ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'siblings'"),
+        ("optimizer.places_rate=-1", r"optimizer.places_rate=-1.0 is not a number in \[0, inf\]"),
         ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),
         ("precision=int8", "precision='int8'"),
         ("seed", "override 'seed' is not of the form key=value"),
@@ -46,6 +48,11 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
 def test_bad_overrides_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_recipe(RECIPES[0], [override])
+
+
+def test_siblings_need_rollouts() -> None:
+    with pytest.raises(ValueError, match=r"loss.baseline='siblings' needs num_rollouts of 2 or more, not 1"):
+        read_recipe(RECIPES[0], ["loss.baseline=siblings", "num_rollouts=1"])
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from timm.optim import param_groups_layer_decay
 
 import dtram_hub
 from dtram_hub import DTRAM
+from dtram_hub.registry import SHIPPED
 
 SMALL = {"image_size": 96, "context_size": 64, "glimpse_crop": 32}
 MOBILENET = Path(__file__).parents[2] / "shared/data/weights/mobilenetv2_100.coral_in1k_same.safetensors"
@@ -24,7 +25,13 @@ def test_every_architecture_and_every_tag_of_timm_has_its_dtram() -> None:
     assert set(timm.list_models("dtram_*")) == {f"dtram_{name}" for name in timms} | {"dtram_glimpse_mlp"}
     tags = set(timm.list_models(exclude_filters=["dtram*", "glimpse_*"], pretrained=True, include_tags=True))
     found = set(timm.list_models("dtram_*", pretrained=True, include_tags=True))
-    assert {f"dtram_{tag}" for tag in tags} == {name for name in found if "glimpse_mlp" not in name}
+    assert {f"dtram_{tag}" for tag in tags} == found - set(SHIPPED)
+
+
+def test_without_a_tag_weights_are_the_encoders() -> None:
+    for name in timm.list_models("dtram_mobilenetv2*"):
+        theirs, ours = timm.get_pretrained_cfg(name.removeprefix("dtram_")), timm.get_pretrained_cfg(name)
+        assert ours.tag == theirs.tag
 
 
 def test_the_configuration_is_the_encoders() -> None:

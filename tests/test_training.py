@@ -221,6 +221,10 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     assert after["seconds"].keys() == before["seconds"].keys()
     assert after["seconds"]["ram_2"] == before["seconds"]["ram_2"]
     other = [f"output={tmp_path / 'other'}", f"stages_from={whole}"]
+    words = [f"output={tmp_path / 'longer'}", f"stages_from={whole}", "model.num_steps=4"]
+    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words])
+    longer = train_script.Run(recipe, resume=False)
+    assert (longer.progress.stage, longer.stages[longer.progress.stage].name) == (3, "ram_4")
     assert f"stages_from='{whole}': that run has another 'seed'" in refusal(*other, "seed=1")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
@@ -329,6 +333,7 @@ def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Pa
         "model.hidden_size=16",
     ]
     words += ["optimizer.layer_decay=0.5", "optimizer.locator_rate=0.1", f"output={tmp_path / 'run'}"]
+    words += ["optimizer.places_rate=30", "model.locator=stepwise"]
     recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words, "model.image_size=64"])
     run = train_script.Run(recipe, resume=False)
     train_script.enter_stage(run.model, run.stages[1])
@@ -337,7 +342,7 @@ def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Pa
     rates = {names[p]: group["rate"] for group in optimizer.param_groups for p in group["params"]}
     layers = train_script.layer_numbers(run.model)
     assert rates["head.weight"] == rates["input_to_hidden.weight"] == 1
-    assert rates["locator.weight"] == 0.1
+    assert (rates["locator.weight"], rates["places"]) == (0.1, 30)
     assert rates["encoder.conv_stem.weight"] == 0.5 ** layers["head.weight"]
     assert (
         layers["encoder.conv_stem.weight"] == 0 < layers["encoder.conv_head.weight"] < layers["head.weight"]

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import timm
-from safetensors.torch import load_file
 
 from dtram_hub import checkpoint
 from dtram_hub.checks import check_choice
@@ -46,10 +45,7 @@ def export(run: Path, stage: str, output: Path) -> None:
     if stage != "dtram":
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
     model = timm.create_model(model.pretrained_cfg["architecture"], **arguments)
-    weights = load_file(run / "stages" / f"{stage}.safetensors")
-    if "places" in weights:  # one for every step of the whole run
-        weights["places"] = weights["places"][:num_steps]
-    model.load_state_dict(weights)
+    checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
     checkpoint.save(model, output, names)
     trained = list(metrics["seconds"])
     trained = trained[: trained.index(stage) + 1]

@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 
 import dtram_hub
 from dtram_hub import augment, checkpoint, data, report
+from dtram_hub.canvas import TRANSFORM
 from dtram_hub.checks import check_choice, check_number, nearest
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.evaluation import predict_split
@@ -175,6 +176,7 @@ class Run:
                 f"architecture={recipe.architecture!r} is not a DT-RAM.{nearest(recipe.architecture, models)}"
             )
         model = timm.create_model(recipe.architecture, **arguments)
+        model.pretrained_cfg |= TRANSFORM
         if recipe.encoder_weights:
             model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
         # Convolutions are several times as fast this way, on CPUs and GPUs alike.
@@ -299,13 +301,14 @@ class Run:
         )
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        """Parameters in groups by their share of the learning rate: by layer, and of the locator."""
+        """Parameters in groups by their share of the learning rate: by layer, and of where to look."""
         settings, layers = self.recipe.optimizer, layer_numbers(self.model)
+        own = {"locator": settings.locator_rate, "places": settings.places_rate}
         groups = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 rate = settings.layer_decay ** (max(layers.values()) - layers[name])
-                rate *= settings.locator_rate if name.startswith("locator.") else 1
+                rate *= own.get(name.split(".")[0], 1)
                 groups.setdefault(rate, []).append(parameter)
         groups = [{"params": parameters, "rate": rate} for rate, parameters in groups.items()]
         common = {"lr": stage.learning_rate, "weight_decay": settings.weight_decay}
