@@ -30,6 +30,22 @@ DATA = {
         "description": "small handwritten digits among fragments of others, made from the recipe's seed.",
         "limits": "It knows the digits of its own data and is of use for nothing but trying out.",
     },
+    "cub": {
+        "name": "{classes} classes of CUB-200-2011",
+        "license": "non-commercial research and education only, as its makers ask",
+        "terms": {
+            "license": "other",
+            "license_name": "non-commercial-research-and-education",
+            "license_link": "https://www.vision.caltech.edu/datasets/cub_200_2011/",
+        },
+        "description": "photographs of the {classes} bird species above, with the official split into\n"
+        "training and test images; some of the training images are held out for validation. Neither boxes\n"
+        "nor parts were used.",
+        "limits": "It knows the {classes} species of its training images, and answers any other photograph\n"
+        "just as surely. The encoder started from ImageNet, whose photographs are known to overlap the test\n"
+        "images of CUB-200-2011 slightly, so new photographs may be harder. The terms of the photographs\n"
+        "allow non-commercial research and education only; hold these weights to the same.",
+    },
 }
 
 
@@ -161,10 +177,14 @@ def _own_result(metrics: dict) -> dict | None:
 
 
 def _describe_data(recipe: dict, config: dict) -> dict:
-    """name, license, description, limits, and hub_id where there is one."""
+    """name, license, description and limits; hub_id, and the terms of the weights, where there are any."""
     source = recipe.get("data", {}).get("source", "")
     if source in DATA:
-        return DATA[source]
+        fill = {"classes": config.get("num_classes")}
+        return {
+            key: text.format_map(fill) if isinstance(text, str) else text
+            for key, text in DATA[source].items()
+        }
     classes = f"the {config.get('num_classes')} classes"
     unknown = {
         "license": "not stated here; ask for that of the images themselves",
@@ -193,7 +213,7 @@ def _card_data(name: str, data: dict, result: dict | None, compute) -> ModelCard
         model_name=name,
         library_name="timm",
         pipeline_tag="image-classification",
-        license="apache-2.0",
+        **data.get("terms", {"license": "apache-2.0"}),
         datasets=[data["hub_id"]] if data.get("hub_id") else None,
         tags=["image-classification", "timm", "dtram", "recurrent-attention", "early-exit"],
         eval_results=[

@@ -174,7 +174,7 @@ def dtram_loss(
     returns = discounted_returns(rewards, discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
     error = baseline_loss(after, returns, taken)
-    if baseline == "siblings":
+    if baseline == "siblings" and num_rollouts > 1:  # one look offers no choice, so it has one rollout
         before = after = sibling_returns(returns[:, :1], num_rollouts)
 
     classification = classification_loss(rollout.logits, labels, rollout.steps, supervision, label_smoothing)

@@ -25,14 +25,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("stage", help="encoder, ram_2, ram_3, ... or dtram")
     parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--half", action="store_true", help="keep the weights in 16 bits, at half the size")
     args = parser.parse_args(argv)
     try:
-        export(args.run, args.stage, args.output)
+        export(args.run, args.stage, args.output, args.half)
     except ValueError as error:
         sys.exit(f"export.py: {error}")
 
 
-def export(run: Path, stage: str, output: Path) -> None:
+def export(run: Path, stage: str, output: Path, half: bool = False) -> None:
     """Write the weights that `stage` kept, the model's configuration, metrics and recipe into `output`."""
     model = checkpoint.load(run)
     if not (run / "metrics.json").is_file():
@@ -46,7 +47,7 @@ def export(run: Path, stage: str, output: Path) -> None:
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
     model = timm.create_model(model.pretrained_cfg["architecture"], **arguments)
     checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
-    checkpoint.save(model, output, names)
+    checkpoint.save(model.half() if half else model, output, names)
     trained = list(metrics["seconds"])
     trained = trained[: trained.index(stage) + 1]
     metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in trained}}
