@@ -79,7 +79,7 @@ def main() -> None:
     first = next(iter(models.values()))
     task = Task(first, first.pretrained_cfg["mean"], first.pretrained_cfg["std"])
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: args.images].sort().values
-    shown = Split(test.images[some], test.labels[some])
+    shown = Split(test.at(some), test.labels[some])
     print(
         f"{platform.machine()}, {args.threads} threads, {recipe.precision}, batches of {args.batch}, python "
         f"{platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, "

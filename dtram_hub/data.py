@@ -30,14 +30,30 @@ DIGITS_OPTIONS = (
 
 @dataclass
 class Split:
-    """images (N, C, S, S) uint8, labels (N,) int64; difficulty (N,) int64 where the source knows one."""
+    """Images with their labels; splits that were held out of one another share their canvases.
 
-    images: Tensor
+    canvases: (M, C, S, S) uint8, mapped from a file where they may be larger than memory.
+    labels: (N,) int64.
+    difficulty: (N,) int64 where the source knows one.
+    rows: (N,) int64, the canvas of each image; None where they are in order, and M = N.
+    """
+
+    canvases: Tensor
     labels: Tensor
     difficulty: Tensor | None = None
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def at(self, index: Tensor) -> Tensor:
+        """A copy of the images at `index` (B,) int64: (B, C, S, S) uint8."""
+        return self.canvases[index if self.rows is None else self.rows[index]]
+
+    @property
+    def images(self) -> Tensor:
+        """All of them, (N, C, S, S) uint8; a copy, unless the split has all canvases."""
+        return self.canvases if self.rows is None else self.canvases[self.rows]
 
 
 @dataclass
@@ -187,7 +203,7 @@ def batches(
     """
     if isinstance(split, Split):
         for index in index_batches(len(split), batch_size, seed=seed, rank=rank, world=world):
-            yield split.images[index], split.labels[index]
+            yield split.at(index), split.labels[index]
         return
     rows = iter(split.dataset.shuffle(seed=seed, buffer_size=split.buffer))
     for _ in range(max(1, len(split) // batch_size)):
@@ -240,8 +256,9 @@ def _load_mnist(root: str | None, seed: int, image_size: int, num_validation: in
 
 
 def _take(split: Split, index: Tensor) -> Split:
-    """The images at `index`, indices or a mask."""
-    return replace(split, images=split.images[index], labels=split.labels[index])
+    """The images at `index`, indices or a mask; the canvases stay where they are."""
+    rows = torch.arange(len(split)) if split.rows is None else split.rows
+    return replace(split, rows=rows[index], labels=split.labels[index])
 
 
 def _load_photographs(

@@ -51,7 +51,7 @@ def predict_split(
     parts = []
     for index in _shares(split, accelerator, batch_size):
         with accelerator.autocast():
-            found = model.predict(normalise(split.images[index].to(accelerator.device)), stop_threshold)
+            found = model.predict(normalise(split.at(index).to(accelerator.device)), stop_threshold)
         parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
     gathered = _gather(parts, len(split), accelerator)
     return Answers(*gathered, labels=split.labels)
@@ -77,7 +77,7 @@ def rollout_split(
     model.eval()
     parts = []
     for index in _shares(split, accelerator, batch_size):
-        images = normalise(split.images[index].to(accelerator.device))
+        images = normalise(split.at(index).to(accelerator.device))
         with accelerator.autocast():
             rollout = model.rollout(
                 images, locations=None if places is None else places[index].to(accelerator.device)

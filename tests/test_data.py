@@ -134,6 +134,14 @@ def test_folder_with_and_without_splits(tmp_path: Path) -> None:
     assert flat.splits["train"].images.shape == (16, 3, 16, 16)
 
 
+def test_what_is_held_out_shares_the_canvases(tmp_path: Path) -> None:
+    found = load_folder(make_folder(tmp_path, {"": 10})).splits
+    assert all(split.canvases is found["train"].canvases for split in found.values())
+    assert torch.cat([split.rows for split in found.values()]).sort().values.tolist() == list(range(20))
+    for split in found.values():
+        assert torch.equal(split.at(torch.tensor([1, 0])), split.images[[1, 0]])
+
+
 def test_odd_images_become_right_pixels(tmp_path: Path) -> None:
     root = make_folder(tmp_path, {"": 4})
     red = Image.new("RGB", (40, 40), (255, 0, 0))
