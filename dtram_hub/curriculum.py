@@ -23,6 +23,7 @@ class Stage:
     freeze: what stays as it is: "nothing", the "encoder", or all that "answers" and looks, which leaves the
         stop policy and the baseline (how the authors train their dynamic stage).
     crop: of the training images, the smallest part of each that is enlarged to the whole; None as elsewhere.
+    reward: what is rewarded, see `delayed_rewards`; None as elsewhere.
     location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
     """
 
@@ -34,6 +35,7 @@ class Stage:
     split: str = "train"
     freeze: str = "nothing"
     crop: float | None = None
+    reward: str | None = None
     location_std: float | None = None
 
 

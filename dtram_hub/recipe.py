@@ -58,6 +58,7 @@ class StageRecipe:
     split: str = "train"
     freeze: str = "nothing"
     crop: float | None = None
+    reward: str | None = None
     location_std: float | None = None
 
 
@@ -211,6 +212,8 @@ def _check(recipe: Recipe) -> None:
         check_integer(f"stages.{kind}.epochs", stage.epochs, 0)
         check_number(f"stages.{kind}.learning_rate", stage.learning_rate, 0, math.inf)
         check_choice(f"stages.{kind}.freeze", stage.freeze, FREEZES)
+        if stage.reward is not None:
+            check_choice(f"stages.{kind}.reward", stage.reward, REWARDS)
         if stage.crop is not None:
             check_number(f"stages.{kind}.crop", stage.crop, 0, 1, open_low=True)
         if stage.location_std is not None:

@@ -290,6 +290,7 @@ class Run:
         return found.mean_return(self.recipe.loss.discount if stage.dynamic else 1.0)
 
     def make_task(self, stage: Stage) -> Task:
+        own = {} if stage.reward is None else {"reward": stage.reward}
         return Task(
             self.model,
             self.model.pretrained_cfg["mean"],
@@ -297,7 +298,7 @@ class Run:
             freeze_encoder=stage.freeze != "nothing",
             freeze_batch_norm=self.recipe.freeze_batch_norm,
             num_rollouts=self.recipe.num_rollouts,
-            **asdict(self.recipe.loss),
+            **asdict(self.recipe.loss) | own,
         )
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
