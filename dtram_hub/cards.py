@@ -95,6 +95,9 @@ def render_card(
         metrics=metrics,
         test_error=_error(result["accuracy"]) if result else None,
         validation_error=_error(result["validation_accuracy"]) if result else None,
+        stops_on_validation=bool(metrics)
+        and model.dynamic
+        and "validation" in recipe["stages"]["dtram"].get("split", "train").split("+"),
         histogram=[
             {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
             for steps, images in (result["step_histogram"].items() if result else ())
@@ -144,7 +147,7 @@ def public_recipe(path: str | Path, repo_id: str) -> str:
     recipe = _parse_yaml(path)
     recipe["output"] = f"runs/{repo_id.partition('/')[2]}"
     recipe["stages_from"] = None
-    recipe["data"]["root"] = None
+    recipe["data"]["root"] = recipe["data"]["cache"] = None
     if recipe.get("encoder_weights"):
         recipe["encoder_weights"] = Path(recipe["encoder_weights"]).name
     head = [line for line in text.splitlines() if line.startswith("# versions:")]

@@ -148,6 +148,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
             "stages.ram.epochs=1",
             "stages.ram.freeze=encoder",
             "stages.dtram.epochs=1",
+            "stages.dtram.split=train",
         ),
     ]
     done = subprocess.run(
@@ -243,6 +244,9 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
     assert own["results"] == [row for row in whole["results"] if row["stage"] == "ram_2"]
     assert list(own["seconds"]) == ["encoder", "ram_2"]
     assert "curves" not in own
+    configs = [json.loads((path / "config.json").read_text()) for path in (run, tmp_path / "ram2")]
+    assert configs[1]["pretrained_cfg"] == configs[0]["pretrained_cfg"]
+    assert configs[1]["pretrained_cfg"]["crop_pct"] == 1.0  # the canvas, not what the encoder was made for
     assert str(run) not in (tmp_path / "ram2" / "recipe.yaml").read_text()
     assert train_script.read_recipe(tmp_path / "ram2" / "recipe.yaml").output == "runs/ram2"
     with pytest.raises(SystemExit, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):

@@ -35,28 +35,32 @@ def main(argv: list[str] | None = None) -> None:
 
 def export(run: Path, stage: str, output: Path, half: bool = False) -> None:
     """Write the weights that `stage` kept, the model's configuration, metrics and recipe into `output`."""
-    model = checkpoint.load(run)
+    trained = checkpoint.load(run)
     if not (run / "metrics.json").is_file():
         raise ValueError(f"run={str(run)!r} has no metrics.json; accepted is the folder of a finished run.")
     metrics = json.loads((run / "metrics.json").read_text())
     check_choice("stage", stage, {row["stage"]: row for row in metrics["results"]})
     rows = [row for row in metrics["results"] if row["stage"] == stage]  # the stage's own row comes first
-    num_steps, names = rows[0]["num_steps"], model.pretrained_cfg.get("label_names")
-    arguments = model.arguments() | {"num_steps": num_steps}
+    num_steps, config = rows[0]["num_steps"], dict(trained.pretrained_cfg)
+    class_names = config.pop("label_names", None)
+    arguments = trained.arguments() | {"num_steps": num_steps}
     if stage != "dtram":
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
-    model = timm.create_model(model.pretrained_cfg["architecture"], **arguments)
+    model = timm.create_model(config["architecture"], **arguments)
+    model.pretrained_cfg = config
     checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
-    checkpoint.save(model.half() if half else model, output, names)
-    trained = list(metrics["seconds"])
-    trained = trained[: trained.index(stage) + 1]
-    metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in trained}}
+    checkpoint.save(model.half() if half else model, output, class_names)
+    stages = list(metrics["seconds"])
+    stages = stages[: stages.index(stage) + 1]
+    metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in stages}}
     if not model.dynamic:
         del metrics["curves"]
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     recipe = read_recipe(run / "recipe.yaml")
     # Folders of one's own machine are nobody else's business.
-    recipe.output, recipe.data.root, recipe.stages_from = f"runs/{output.name}", None, None
+    recipe.output, recipe.data.root, recipe.data.cache = f"runs/{output.name}", None, None
+    recipe.stages_from = None
+    recipe.encoder_weights = recipe.encoder_weights and Path(recipe.encoder_weights).name
     write_recipe(recipe, output / "recipe.yaml", stage=stage)
 
 
