@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)
     runs = [Path(word) for word in args.runs if "=" not in word]
     overrides = [word for word in args.runs if "=" in word]

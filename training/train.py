@@ -207,7 +207,8 @@ class Run:
             start = time.perf_counter()
             scores = self.train_epoch(stage, epoch, split, task, optimizer)
             score = self.validate(stage)
-            if score > self.progress.best:
+            # A stop policy may learn for long before any answer changes, so of equals its last is kept.
+            if score > self.progress.best or (stage.dynamic and score == self.progress.best):
                 self.progress.best = score
                 if self.accelerator.is_main_process:
                     checkpoint.save_weights(self.model, self.stage_file(stage))
