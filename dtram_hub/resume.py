@@ -36,6 +36,7 @@ def save_progress(accelerator: Accelerator, folder: Path, progress: Progress) ->
     """
     partial = folder / "partial"
     accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()  # each process writes its own random state into it
     if accelerator.is_main_process:
         (partial / "progress.json").write_text(json.dumps(asdict(progress)))
         whole = folder / f"{progress.stage:03d}-{progress.epochs_done:05d}"

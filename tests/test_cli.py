@@ -47,7 +47,7 @@ def test_list(dtram) -> None:
     assert code == 0
     assert "dtram_resnet50" in printed.split()
     code, printed, _ = dtram("list", "--pretrained", "dtram_glimpse_mlp*")
-    assert printed.split() == list(SHIPPED)
+    assert printed.split() == [name for name in SHIPPED if name.startswith("dtram_glimpse_mlp")]
     assert dtram("list", "nothing") == (1, "", "dtram: no model is called 'dtram*nothing'.")
 
 
