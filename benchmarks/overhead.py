@@ -26,13 +26,10 @@ STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
 
 def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Prediction:
     """`model.predict`, the stop head at work, but image i stops after steps[i]."""
-    step = 0
 
-    def stop_logit(hidden: Tensor, logits: Tensor) -> Tensor:
-        nonlocal step
-        step += 1
+    def stop_logit(hidden: Tensor, logits: Tensor, step: int) -> Tensor:
         looking = steps[steps >= step]
-        return DTRAM.stop_logit(model, hidden, logits) * 0 + torch.where(looking == step, 10.0, -10.0)
+        return DTRAM.stop_logit(model, hidden, logits, step) * 0 + torch.where(looking == step, 10.0, -10.0)
 
     model.stop_logit = stop_logit
     return model.predict(images)

@@ -20,8 +20,9 @@ class Stage:
     """One stage: what it is called, how many steps it takes, and how it is trained.
 
     split: names of the data splits that it trains on, joined by "+".
-    freeze: what stays as it is: "nothing", the "encoder", or all that "answers" and looks, which leaves the
-        stop policy and the baseline (how the authors train their dynamic stage).
+    freeze: what stays as it is: "nothing", the "encoder", or all that "answers", which leaves the policy that
+        the stage is about and the baseline: where to look in a RAM, when to stop in the DT-RAM (how the
+        authors train their dynamic stage).
     crop: of the training images, the smallest part of each that is enlarged to the whole; None as elsewhere.
     reward: what is rewarded, see `delayed_rewards`; None as elsewhere.
     location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
@@ -73,8 +74,10 @@ def enter_stage(model: DTRAM, stage: Stage) -> None:
     model.requires_grad_(True)
     if stage.freeze == "answers":
         model.requires_grad_(False)
-        model.stop_head.requires_grad_(True)
-        model.baseline.requires_grad_(True)
+        for module in (model.baseline, model.stop_head if stage.dynamic else model.locator):
+            module.requires_grad_(True)
+        if model.places is not None:
+            model.places.requires_grad_(not stage.dynamic)
     idle = [] if stage.dynamic else [model.stop_head]
     if stage.num_steps == 1 and model.context != "none":
         idle += [model.hidden_to_hidden, model.locator, model.location_to_hidden]

@@ -52,7 +52,7 @@ def predict(model, images: Tensor, stop_threshold: float, max_steps: int) -> Pre
         if not model.dynamic or images.is_meta:  # meta tensors have no values to decide by
             continue
         logits = model.classify(hidden, own)
-        probs = model.stop_logit(hidden, logits).sigmoid()
+        probs = model.stop_logit(hidden, logits, t + 1).sigmoid()
         stop_probs[looking, t] = probs.to(stop_probs.dtype)
         going_on = probs <= stop_threshold
         if t + 1 == max_steps or going_on.all():

@@ -48,7 +48,7 @@ def _outcome(
     model: DTRAM, hidden: Tensor, own: Tensor | None, step: int | Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     logits = model.classify(hidden, own)
-    stop_prob = model.stop_logit(hidden, logits).sigmoid()
+    stop_prob = model.stop_logit(hidden, logits, step).sigmoid()
     return model.join_features(hidden, own), model.locate(hidden, step), stop_prob, logits
 
 

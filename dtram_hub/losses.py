@@ -4,6 +4,7 @@ N counts rollouts (images times Monte-Carlo samples), T steps, C classes. `steps
 the step at which each rollout stopped.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from .checks import check_labels
 from .policy import stop_entropies, stop_log_probs
 
-REWARDS = ("correct", "probability")
+REWARDS = ("correct", "probability", "likelihood")
 SUPERVISIONS = ("taken", "all", "last")
 BASELINES = ("learned", "siblings")
 
@@ -49,16 +50,22 @@ def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str =
         labels: (N,) int64.
         steps: (N,) int64 in 1..T.
         reward: "correct" is 1 for the right class (Eq. 7), "probability" that of the right class, which still
-            tells looks apart where nearly every answer is right, as on images that were learned by heart.
+            tells looks apart where nearly every answer is right, as on images that were learned by heart;
+            "likelihood" its logarithm, so scaled that certainty is worth 1 and a guess 0: with it a look is
+            worth most where the looks before it went wrong, while to a mean of probabilities each look adds
+            its own, whatever the others saw.
 
     Returns:
         (N, T) float in [0, 1].
     """
     num_steps = logits.shape[1]
     last = torch.arange(1, num_steps + 1, device=steps.device) == steps[:, None]
-    if reward == "probability":
+    if reward != "correct":
         right = labels[:, None, None].expand(-1, num_steps, 1)
-        return last * logits.detach().softmax(-1).gather(2, right).squeeze(2)
+        log_probs = logits.detach().log_softmax(-1).gather(2, right).squeeze(2)
+        if reward == "probability":
+            return last * log_probs.exp()
+        return last * (1 + log_probs / math.log(logits.shape[2])).clamp(min=0)
     return (last & (logits.argmax(dim=-1) == labels[:, None])).to(logits.dtype)
 
 

@@ -28,7 +28,7 @@ from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
 
 AGGREGATES = ("last", "residual", "average")
 LOCATORS = ("shared", "stepwise")
-STOPPERS = ("linear", "confidence")
+STOPPERS = ("linear", "confidence", "margin")
 
 
 @dataclass
@@ -90,7 +90,9 @@ class DTRAM(nn.Module):
             locations, else its core.
         dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
         stopper: "linear" decides from h_t alone (the paper); "confidence" is a small network that also reads
-            how sure the classifier is (the authors' decider reads the classifier as well).
+            how sure the classifier is (the authors' decider reads the classifier as well); "margin" reads,
+            instead of h_t, how far the first choice is ahead of the second and how many looks it took: little
+            to learn, for few images.
         stop_threshold: at inference an image stops after a step whose stop probability is above this.
         crop_mode: "exact" copies whole pixels, "bilinear" samples between them.
         encoder_kwargs: `drop_rate`, `drop_path_rate`, `global_pool` and the like, for the encoder.
@@ -167,7 +169,8 @@ class DTRAM(nn.Module):
         if stopper == "linear":
             self.stop_head = nn.Sequential(nn.Linear(hidden_size, 1))
         else:
-            self.stop_head = nn.Sequential(nn.Linear(hidden_size + 2, 128), nn.ReLU(), nn.Linear(128, 1))
+            reads = 2 if stopper == "margin" else hidden_size + 2
+            self.stop_head = nn.Sequential(nn.Linear(reads, 128), nn.ReLU(), nn.Linear(128, 1))
         # Until it is trained, every image is answered after one look.
         nn.init.zeros_(self.stop_head[-1].weight)
         nn.init.ones_(self.stop_head[-1].bias)
@@ -309,19 +312,24 @@ class DTRAM(nn.Module):
         logits = self.head(hidden)
         return logits if own is None else own + logits
 
-    def stop_logit(self, hidden: Tensor, logits: Tensor) -> Tensor:
-        """(..., H) and (..., C) -> (...) float32; sigmoid is the probability to stop (f_a of section 3.3).
+    def stop_logit(self, hidden: Tensor, logits: Tensor, step: int | Tensor) -> Tensor:
+        """(..., N, H) and (..., N, C) -> (..., N) float32; sigmoid is the probability to stop after look
+        `step` (f_a of section 3.3).
 
-        Its gradient reaches the core through `hidden` alone: the classifier is read, never bent to it.
+        With a leading dimension, `step` is that of its first entry. The gradient reaches the core through
+        `hidden` alone: the classifier is read, never bent to it.
         """
+        answer, reads = logits.detach(), hidden
         if self.stopper == "confidence":
-            sure = (
-                policy.confidence(logits.detach())
-                if self.num_classes
-                else hidden.new_zeros(*hidden.shape[:-1], 2)
-            )
-            hidden = torch.cat([hidden, sure.to(hidden.dtype)], dim=-1)
-        return self.stop_head(hidden).squeeze(-1).float()
+            sure = policy.confidence(answer) if self.num_classes else hidden.new_zeros(*hidden.shape[:-1], 2)
+            reads = torch.cat([hidden, sure.to(hidden.dtype)], dim=-1)
+        elif self.stopper == "margin":
+            ahead = policy.margin(answer) if self.num_classes else hidden.new_zeros(hidden.shape[:-1])
+            looks = torch.ones_like(ahead) * step
+            if hidden.ndim > 2:
+                looks = looks + torch.arange(len(hidden), device=hidden.device)[:, None]
+            reads = torch.stack([ahead, looks], dim=-1).to(hidden.dtype)
+        return self.stop_head(reads).squeeze(-1).float()
 
     def rollout(
         self,
@@ -382,7 +390,7 @@ class DTRAM(nn.Module):
         logits = self.classify(after, own)
         stop_logits = torch.full_like(log_probs, torch.nan)
         if self.dynamic:
-            stop_logits = self.stop_logit(after, logits)
+            stop_logits = self.stop_logit(after, logits, 1)
         baselines = torch.cat([self.baseline(states.detach()) for states in (before[:1], after)])
         return Rollout(
             logits=logits.float().transpose(0, 1),

@@ -80,6 +80,12 @@ def confidence(logits: Tensor) -> Tensor:
     return torch.stack([log_odds, -(log_probs.exp() * log_probs).sum(-1)], dim=-1)
 
 
+def margin(logits: Tensor) -> Tensor:
+    """How far a classifier's first choice is ahead of its second, in nats: (..., C) -> (...) float32."""
+    best = logits.float().topk(min(2, logits.shape[-1]), dim=-1).values
+    return best[..., 0] - best[..., -1]
+
+
 def stop_entropies(stop_logits: Tensor) -> Tensor:
     """Entropy in nats of each continue-or-stop decision, elementwise."""
     return F.softplus(stop_logits) - stop_logits * stop_logits.sigmoid()

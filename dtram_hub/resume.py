@@ -12,6 +12,10 @@ from .checks import check_choice
 from .curriculum import Stage
 from .recipe import Recipe
 
+# Arguments of the model that a stage does not use, so that runs which differ in them can share it.
+NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
+NOT_IN_ENCODER = {"glimpse_crop", "glimpse_size", "crop_mode", "location_std", "locator"}
+
 
 @dataclass
 class Progress:
@@ -77,11 +81,6 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
     if not (source / "metrics.json").is_file():
         raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
     theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(recipe)
-    for either in (theirs, mine):
-        either.model.pop("num_steps", None)  # how many more stages follow does not change the first ones
-    for key in ("seed", "architecture", "model", "data"):
-        if theirs.get(key) != mine[key]:
-            raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
     kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
     shared = [stage for stage in stages if stage.name in kept and not stage.dynamic]
     if recipe.stages_until is not None:
@@ -93,4 +92,11 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
             f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
             f"this run starts with {stages[0].name}."
         )
+    unused = NOT_IN_RAM if len(shared) > 1 or shared[0].name != "encoder" else NOT_IN_RAM | NOT_IN_ENCODER
+    for either in (theirs, mine):
+        for key in unused:
+            either.model.pop(key, None)
+    for key in ("seed", "architecture", "model", "data"):
+        if theirs.get(key) != mine[key]:
+            raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
     return shared

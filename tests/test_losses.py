@@ -21,6 +21,7 @@ from dtram_hub.policy import (
     confidence,
     first_stop,
     location_log_probs,
+    margin,
     sample_location,
     stop_entropies,
     stop_log_probs,
@@ -101,6 +102,8 @@ def test_confidence_and_entropy_by_hand() -> None:
     expected = torch.tensor([0.0, 1.5 * torch.tensor(2.0).log()])
     torch.testing.assert_close(confidence(logits), expected)
     assert confidence(torch.tensor([1000.0, 0.0])).isfinite().all()
+    assert margin(torch.tensor([[1.0, -2.0, 3.5], [4.0, 4.0, 1.0]])).tolist() == [2.5, 0.0]
+    assert margin(torch.tensor([[7.0]])).tolist() == [0.0]
     p = torch.tensor([0.1, 0.5, 0.9])
     expected = -(p * p.log() + (1 - p) * (1 - p).log())
     torch.testing.assert_close(stop_entropies(p.logit()), expected)
@@ -299,6 +302,27 @@ def test_a_reward_of_probability_tells_right_answers_apart() -> None:
     for i in range(3):
         expected[i, steps[i] - 1] = logits[i, steps[i] - 1].softmax(0)[labels[i]]
     torch.testing.assert_close(found, expected)
+
+
+def test_a_reward_of_likelihood_by_hand() -> None:
+    probs = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.9, 0, 0]])
+    found = delayed_rewards(probs.log()[:, None], torch.zeros(4).long(), torch.ones(4).long(), "likelihood")
+    torch.testing.assert_close(found, torch.tensor([[1.0], [0.0], [0.5], [0.0]]))  # log 0.5 / log 4 = -0.5
+
+
+def test_with_likelihood_a_look_is_worth_most_where_the_first_one_fails() -> None:
+    """Two kinds of images, two places; place A shows much of the first kind, place B less of the second."""
+    shown = torch.tensor([[0.9, 0.1], [0.1, 0.7]])  # (kind, place): probability of the right class
+    first, labels, steps = shown[:, 0], torch.zeros(2).long(), torch.ones(2).long()
+
+    def worth(place: int, reward: str) -> float:
+        right = (first + shown[:, place]) / 2
+        wrong = (1 - right)[:, None].expand(-1, 49) / 49
+        logits = torch.cat([right[:, None], wrong], dim=1).log()[:, None]
+        return delayed_rewards(logits, labels, steps, reward).mean().item()
+
+    assert worth(0, "probability") > worth(1, "probability")
+    assert worth(0, "likelihood") < worth(1, "likelihood")
 
 
 def test_siblings_are_the_other_rollouts_of_the_image() -> None:

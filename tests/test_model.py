@@ -231,6 +231,7 @@ def test_training_forward_samples(small_model: DTRAM) -> None:
         Stage("encoder", 1, False, 1, 0.1),
         Stage("ram_3", 3, False, 1, 0.1),
         Stage("dtram", 3, True, 1, 0.1),
+        Stage("ram_3_only_places", 3, False, 1, 0.1, freeze="answers"),
         Stage("dtram_only_stops", 3, True, 1, 0.1, freeze="answers"),
     ],
     ids=lambda s: s.name,
@@ -247,6 +248,7 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
         12,
         hidden_size=16,
         aggregate="last",
+        locator="stepwise",
         location_input=True,
     )
     enter_stage(model, stage)
@@ -255,10 +257,29 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     assert model.stop_head[-1].weight.requires_grad == stage.dynamic
-    assert model.locator.weight.requires_grad == (stage.num_steps > 1 and stage.freeze == "nothing")
+    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    policies = {"stop_head"} if stage.dynamic else {"locator", "places"}
     if stage.freeze == "answers":
-        learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-        assert learning == {"stop_head", "baseline"}
+        assert learning == {"baseline"} | policies
+    else:
+        assert ("locator" in learning) == (stage.num_steps > 1)
+
+
+def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> None:
+    model = DTRAM("glimpse_convnet", 3, 1, 3, 24, "resize", 12, 12, hidden_size=8, stopper="margin").eval()
+    torch.nn.init.normal_(model.stop_head[-1].weight)
+    images = torch.rand(5, 1, 24, 24)
+    with torch.no_grad():
+        rollout, found = model.rollout(images), model.predict(images, stop_threshold=1.0)
+        logits = rollout.logits.clone()
+        # Shifted, with a third choice that is no rival, and with another state: the margin is the same.
+        logits = logits - 3 + (logits - logits.topk(2).values[..., 1:] < 0) * -2
+        for t in range(3):
+            expected = model.stop_logit(torch.randn(5, 8), logits[:, t], t + 1)
+            torch.testing.assert_close(rollout.stop_logits[:, t], expected)
+    torch.testing.assert_close(found.stop_probs, rollout.stop_logits.sigmoid())
+    assert rollout.stop_logits.std(0).min() > 0
+    assert len(set(rollout.stop_logits.mean(0).tolist())) == 3
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:

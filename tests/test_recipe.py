@@ -38,7 +38,7 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
         ("batch_size=0", "batch_size=0 is not an integer of at least 1"),
         ("loss.discount=1.2", r"loss.discount=1.2 is not a number in \(0, 1\]"),
         ("loss.supervision=some", "loss.supervision='some' is not one of"),
-        ("stages.dtram.reward=wrong", "stages.dtram.reward='wrong' is not one of 'correct', 'probability'"),
+        ("stages.dtram.reward=wrong", "stages.dtram.reward='wrong' is not one of 'correct', 'probability', "),
         ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'siblings'"),
         ("optimizer.places_rate=-1", r"optimizer.places_rate=-1.0 is not a number in \[0, inf\]"),
         ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),

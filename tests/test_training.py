@@ -228,8 +228,19 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words])
     longer = train_script.Run(recipe, resume=False)
     assert (longer.progress.stage, longer.stages[longer.progress.stage].name) == (3, "ram_4")
+    words = [f"output={tmp_path / 'smaller'}", f"stages_from={whole}", "stages_until=encoder"]
+    words += ["model.glimpse_crop=20", "model.glimpse_size=16", "model.stopper=margin"]
+    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words])
+    smaller = train_script.Run(recipe, resume=False)
+    assert smaller.stages[smaller.progress.stage].name == "ram_2"
+    name = Path("stages", "encoder.safetensors")
+    expected, found = load_file(whole / name), load_file(smaller.output / name)
+    fitting = [name for name in expected if not name.startswith("stop_head")]
+    assert all(torch.equal(expected[name], found[name]) for name in fitting)
+    assert found["stop_head.0.weight"].shape == (128, 2)
     assert f"stages_from='{whole}': that run has another 'seed'" in refusal(*other, "seed=1")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
+    assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.location_std=0.1")
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
 
 

@@ -14,7 +14,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -151,14 +150,18 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def borrow_stages(self, stages: list[Stage]) -> None:
-        """Take over what another run has kept of these stages, and the time that it took."""
+        """Take over what another run has kept of these stages, and the time that it took.
+
+        What they did not train may differ in this run, and starts afresh.
+        """
         if not stages:
             return
         source = Path(self.recipe.stages_from)
         seconds = json.loads((source / "metrics.json").read_text())["seconds"]
         if self.accelerator.is_main_process:
             for stage in stages:
-                shutil.copy(source / "stages" / f"{stage.name}.safetensors", self.stage_file(stage))
+                checkpoint.load_fitting_weights(self.model, source / "stages" / f"{stage.name}.safetensors")
+                checkpoint.save_weights(self.model, self.stage_file(stage))
         self.accelerator.wait_for_everyone()
         self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
 
@@ -206,9 +209,11 @@ class Run:
         for epoch in range(self.progress.epochs_done, stage.epochs):
             start = time.perf_counter()
             scores = self.train_epoch(stage, epoch, split, task, optimizer)
-            score = self.validate(stage)
+            # What was trained on validation is not to be chosen by it: its last epoch is kept, untested.
+            learned = "validation" in stage.split.split("+")
+            score = scores["reward"] if learned else self.validate(stage)
             # A stop policy may learn for long before any answer changes, so of equals its last is kept.
-            if score > self.progress.best or (stage.dynamic and score == self.progress.best):
+            if learned or score > self.progress.best or (stage.dynamic and score == self.progress.best):
                 self.progress.best = score
                 if self.accelerator.is_main_process:
                     checkpoint.save_weights(self.model, self.stage_file(stage))
