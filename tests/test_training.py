@@ -426,3 +426,9 @@ def test_bad_studies_are_named_before_the_first_run(
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     with pytest.raises(SystemExit, match=re.escape(message)):
         ablate.main([str(tmp_path / "study.yaml"), *words])
+
+
+def test_a_study_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("recipe: [a\nvariants: }")
+    with pytest.raises(SystemExit, match=re.escape(f"ablate.py: study '{tmp_path / 'study.yaml'}': while")):
+        ablate.main([str(tmp_path / "study.yaml")])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from compare import spread
 from dtram_hub.checks import check_choice
@@ -83,7 +84,7 @@ def read_study(path: Path) -> Study:
         raise ValueError(f"study {str(path)!r} is not a file.")
     try:
         study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path)))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"study {str(path)!r}: {str(error).splitlines()[0]}.") from None
     if not Path(study.recipe).is_file():
         raise ValueError(f"recipe={study.recipe!r} of study {str(path)!r} is not a file.")
