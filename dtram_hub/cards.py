@@ -95,9 +95,7 @@ def render_card(
         metrics=metrics,
         test_error=_error(result["accuracy"]) if result else None,
         validation_error=_error(result["validation_accuracy"]) if result else None,
-        stops_on_validation=bool(metrics)
-        and model.dynamic
-        and "validation" in recipe["stages"]["dtram"].get("split", "train").split("+"),
+        learned_on_validation=_learned_on_validation(recipe, metrics),
         histogram=[
             {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
             for steps, images in (result["step_histogram"].items() if result else ())
@@ -198,6 +196,18 @@ def _describe_data(recipe: dict, config: dict) -> dict:
         hub_id = source.removeprefix("hub:")
         return unknown | {"name": hub_id, "hub_id": hub_id, "license": "that of the data set on the Hub"}
     return unknown | {"name": "a folder of images" if source else "images"}
+
+
+def _learned_on_validation(recipe: dict, metrics: dict | None) -> str | None:
+    """What the stages of these weights learned on validation images, in words; None if nothing."""
+    trained = {name.split("_")[0] for name in (metrics or {}).get("seconds", ())}
+    subjects = {"encoder": "what to answer", "ram": "where to look", "dtram": "when to stop"}
+    found = [
+        words
+        for stage, words in subjects.items()
+        if stage in trained and "validation" in recipe["stages"][stage].get("split", "train").split("+")
+    ]
+    return " and ".join(found).capitalize() if found else None
 
 
 def _error(accuracy: float) -> float:
