@@ -138,7 +138,8 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     words = [
         *("training/recipes/imagefolder.yaml", f"data.root={root}", f"output={tmp_path / 'run'}"),
         *("architecture=dtram", "model.backbone=test_efficientnet", "encoder_weights=null"),
-        *("model.image_size=48", "model.context_size=32", "model.glimpse_crop=16", "model.hidden_size=16"),
+        *("model.image_size=48", "model.context_size=32", "model.glimpse_crop=16", "model.glimpse_size=16"),
+        "model.hidden_size=16",
         *("model.context=crop", "model.aggregate=residual", "optimizer.name=sgd", "optimizer.schedule=step"),
         *("loss.baseline=learned", "loss.reward=correct", "stages.ram.learning_rate=0.01"),
         *("batch_size=4", "accumulation=2", "num_rollouts=2", "precision=bf16", "curriculum=false"),
@@ -147,6 +148,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
             "stages.encoder.epochs=2",
             "stages.ram.epochs=1",
             "stages.ram.freeze=encoder",
+            "stages.ram.split=train",
             "stages.dtram.epochs=1",
             "stages.dtram.split=train",
         ),
