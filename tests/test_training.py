@@ -322,7 +322,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
         (["model.num_classes=7"], "model.num_classes=7, but data.source has 10 classes"),
         (["model.glimpse_crop=99"], "image_size=32 is smaller than the largest view, 99 pixels"),
         (["stages.ram.split=trian"], "split of stage 'ram_2'='trian' is not one of 'train'"),
-        (["accumulation=99"], "accumulation=99 is not a number in [1, 22]"),
+        (["accumulation=99"], "accumulation=99 is more than the 22 batches in an epoch of stage 'encoder'"),
         (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
         (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
         (

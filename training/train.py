@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 import dtram_hub
 from dtram_hub import augment, checkpoint, data, report
 from dtram_hub.canvas import TRANSFORM
-from dtram_hub.checks import check_choice, check_number, nearest
+from dtram_hub.checks import check_choice, nearest
 from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
 from dtram_hub.evaluation import predict_split
 from dtram_hub.model import DTRAM
@@ -109,7 +109,11 @@ class Run:
             for name in stage.split.split("+"):
                 check_choice(f"split of stage {stage.name!r}", name, self.data.splits)
             batches = sum(len(self.data.splits[name]) for name in stage.split.split("+")) // recipe.batch_size
-            check_number("accumulation", recipe.accumulation, 1, max(1, batches))
+            if recipe.accumulation > max(1, batches):
+                raise ValueError(
+                    f"accumulation={recipe.accumulation} is more than the {max(1, batches)} batches in an "
+                    f"epoch of stage {stage.name!r}, which trains on {stage.split!r}."
+                )
         self.states = self.output / "checkpoints"
         self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
         borrowed = []
