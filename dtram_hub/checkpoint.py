@@ -142,18 +142,17 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     os.replace(temporary, path)
 
 
-def load_fitting_weights(model: nn.Module, path: str | Path) -> None:
-    """Read what fits of what `save_weights` wrote; parts of another shape stay as they are."""
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    weights = load_file(path)
-    # Places fit whatever their number, see `DTRAM`.
-    fitting = {name: w for name, w in weights.items() if name == "places" or shapes.get(name) == w.shape}
-    model.load_state_dict(fitting, strict=False)
+def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> None:
+    """Read what `save_weights` wrote into a model of the same shape; ValueError when the file is damaged.
 
-
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Read what `save_weights` wrote into a model of the same shape; ValueError when the file is damaged."""
+    `fitting`: the model may have parts of another shape, which stay as they are.
+    """
     try:
-        model.load_state_dict(load_file(path))
+        weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or truncated ({error}).") from None
+    if fitting:
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        # Places fit whatever their number, see `DTRAM`.
+        weights = {name: w for name, w in weights.items() if name == "places" or shapes.get(name) == w.shape}
+    model.load_state_dict(weights, strict=not fitting)

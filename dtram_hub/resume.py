@@ -92,9 +92,9 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
             f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
             f"this run starts with {stages[0].name}."
         )
-    unused = NOT_IN_RAM if len(shared) > 1 or shared[0].name != "encoder" else NOT_IN_RAM | NOT_IN_ENCODER
+    encoder_alone = [stage.name for stage in shared] == ["encoder"]
     for either in (theirs, mine):
-        for key in unused:
+        for key in NOT_IN_RAM | NOT_IN_ENCODER if encoder_alone else NOT_IN_RAM:
             either.model.pop(key, None)
     for key in ("seed", "architecture", "model", "data"):
         if theirs.get(key) != mine[key]:

@@ -57,9 +57,10 @@ def test_onnx_gives_the_same_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(found), model(images[:count]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("stopper", ["confidence", "margin"])
 @pytest.mark.parametrize("name", MODELS)
-def test_exported_looks_in_a_loop_stop_where_predict_stops(name: str) -> None:
-    model, images = trained(name)
+def test_exported_looks_in_a_loop_stop_where_predict_stops(name: str, stopper: str) -> None:
+    model, images = trained(name, stopper=stopper)
     model.stop_threshold = float(model.rollout(images).stop_logits[:, 0].sigmoid().median())
     found = model.predict(images)
     assert len(found.steps.unique()) > 1, "the test needs images that stop at different steps"

@@ -246,6 +246,17 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
 
 
+def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    words = ["stages.ram.epochs=0", "stages.dtram.epochs=4", "stages.dtram.split=validation"]
+    printed = train(f"output={output}", *words)
+    rewards = [float(word) for word in re.findall(r"dtram .*reward ([\d.]+)", printed)]
+    assert max(rewards) > rewards[-1], "the test needs a last epoch that is not the best"
+    state, kept = output / "checkpoints" / "001-00004", load_file(output / "stages" / "dtram.safetensors")
+    last = load_file(state / "model.safetensors")
+    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
+
+
 def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
     run, _ = finished
     run_script("export.py", str(run), "ram_2", str(tmp_path / "ram2"))

@@ -164,7 +164,8 @@ class Run:
         seconds = json.loads((source / "metrics.json").read_text())["seconds"]
         if self.accelerator.is_main_process:
             for stage in stages:
-                checkpoint.load_fitting_weights(self.model, source / "stages" / f"{stage.name}.safetensors")
+                kept = source / "stages" / f"{stage.name}.safetensors"
+                checkpoint.load_weights(self.model, kept, fitting=True)
                 checkpoint.save_weights(self.model, self.stage_file(stage))
         self.accelerator.wait_for_everyone()
         self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
