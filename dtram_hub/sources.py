@@ -11,6 +11,7 @@ import datasets
 from scipy.io import loadmat
 
 SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation"}
+HIDDEN = (".", "__")  # what `datasets` passes over
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
@@ -54,6 +55,11 @@ def open_imagefolder(root: Path) -> datasets.DatasetDict:
         raise ValueError(
             f"data.root={str(root)!r} holds no images that can be read as a folder per class."
         ) from error
+    empty = _empty_folders(root)
+    if empty:
+        raise ValueError(
+            f"data.root={str(root)!r}: the folder {str(empty[0])!r} is empty; fill or remove it."
+        )
     return _as_images(found, f"data.root={str(root)!r}")
 
 
@@ -119,6 +125,19 @@ ROOTED: dict[str, Callable[[Path], datasets.DatasetDict]] = {
     "cub": open_cub,
     "cars": open_cars,
 }
+
+
+def _empty_folders(root: Path) -> list[Path]:
+    """Folders that hold no file, nor do those in them: classes that would be lost in silence."""
+
+    def visible(path: Path) -> bool:
+        return not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
+
+    files = [path for path in root.rglob("*") if path.is_file() and visible(path)]
+    filled = {folder for path in files for folder in path.parents}
+    return [
+        path.relative_to(root) for path in sorted(root.rglob("*/")) if path not in filled and visible(path)
+    ]
 
 
 def _mat(path: Path) -> dict:

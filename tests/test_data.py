@@ -1,5 +1,6 @@
 """Data sources: determinism, honest splits, folders of images, broken files."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,11 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None
     single = make_folder(tmp_path / "single", {"": 5})
     for file in (single / "dog").iterdir():
         file.unlink()
+    (single / ".cache").mkdir()
+    (single / "dog" / ".thumbnails").write_bytes(b"")
+    with pytest.raises(ValueError, match="the folder 'dog' is empty; fill or remove it"):
+        load_folder(single)
+    shutil.rmtree(single / "dog")
     with pytest.raises(ValueError, match="at least two classes"):
         load_folder(single)
     few = make_folder(tmp_path / "few", {"": 2})
