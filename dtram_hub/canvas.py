@@ -101,16 +101,16 @@ def _write(
     say(f"data: decoding {len(split)} {name} images, once, into {_readable(needed)} under {target.parent}")
     unreadable = []
     try:
-        canvases = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
-            files = split[start : start + CHUNK]["image"]
-            for i, canvas in enumerate(decode_all(files, size, in_chans), start):
-                if canvas is None:
-                    unreadable.append(i)
-                else:
-                    canvases[i] = canvas
-        canvases.flush()
-        del canvases
+        # Not through a map: where a disk or a quota runs full, a write says so and a map kills the process.
+        with partial.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
+                files = split[start : start + CHUNK]["image"]
+                for i, canvas in enumerate(decode_all(files, size, in_chans), start):
+                    if canvas is None:
+                        unreadable.append(i)
+                    file.write(bytes(needed // len(split)) if canvas is None else canvas.tobytes())
         broken.write_text(json.dumps(unreadable))
         os.replace(partial, target)
     except OSError as error:

@@ -280,6 +280,20 @@ def test_a_cache_that_does_not_fit_is_refused_before_it_is_written(
     assert not list((tmp_path / "cache").glob("*.npy"))
 
 
+def test_a_cache_that_cannot_be_written_to_its_end_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    root, cache = make_folder(tmp_path / "pets", {"train": 10, "test": 4}), tmp_path / "cache"
+    resource = pytest.importorskip("resource")  # Unix alone
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"data\.cache='.*cache' cannot be written \(File too large\)"):
+            load("imagefolder", root, cache=str(cache))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+    assert sizes(load("imagefolder", root, cache=str(cache))) == {"train": 18, "test": 8, "validation": 2}
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_large_turned_and_coloured_files_are_read_right(tmp_path: Path) -> None:
     halves = Image.new("RGB", (60, 60), (200, 0, 0))
