@@ -92,9 +92,13 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
             f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
             f"this run starts with {stages[0].name}."
         )
-    encoder_alone = [stage.name for stage in shared] == ["encoder"]
+    unused = set(NOT_IN_RAM)
+    if [stage.name for stage in shared] == ["encoder"]:
+        unused |= NOT_IN_ENCODER
+        if "last" not in (theirs.model.get("aggregate"), mine.model.get("aggregate")):
+            unused |= {"aggregate"}  # the first look is answered in the same way
     for either in (theirs, mine):
-        for key in NOT_IN_RAM | NOT_IN_ENCODER if encoder_alone else NOT_IN_RAM:
+        for key in unused:
             either.model.pop(key, None)
     for key in ("seed", "architecture", "model", "data"):
         if theirs.get(key) != mine[key]:

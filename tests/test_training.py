@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ import ablate
 import export as export_script
 import train as train_script
 from dtram_hub import checkpoint
+from dtram_hub.curriculum import plan_stages
+from dtram_hub.recipe import write_recipe
+from dtram_hub.resume import shared_stages
 from folders import make_folder
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
@@ -244,6 +248,23 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.location_std=0.1")
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
+
+
+def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Path) -> None:
+    def plan(aggregate: str) -> tuple:
+        words = ["model.num_steps=2", "mean_steps=null", f"model.aggregate={aggregate}"]
+        words.append("stages_until=encoder")
+        recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, words)
+        return recipe, plan_stages(2, asdict(recipe.stages))
+
+    recipe, stages = plan("residual")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "stages" / "encoder.safetensors").write_bytes(b"")
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert shared_stages(tmp_path, *plan("average")) == stages[:1]
+    with pytest.raises(ValueError, match="that run has another 'model'"):
+        shared_stages(tmp_path, *plan("last"))
 
 
 def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) -> None:
