@@ -4,22 +4,20 @@ Splits are called train, validation, test; the embedded digits also have closeup
 Validation is held out of train, with every class in proportion; test is never looked at before the end.
 """
 
-import hashlib
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import decode_all, load_canvases
+from .canvas import load_canvases
 from .checks import check_choice, check_labels, check_number, nearest
 from .cluttered_digits import cluttered_digits
 from .mnist import read_mnist
 from .sources import ROOTED, open_hub
+from .stream import Stream, decode_rows, divide
 
 SOURCES = ("digits", "mnist", *ROOTED, "hub:org/name")
 DIGITS_OPTIONS = (
@@ -54,26 +52,6 @@ class Split:
     def images(self) -> Tensor:
         """All of them, (N, C, S, S) uint8; a copy, unless the split has all canvases."""
         return self.canvases if self.rows is None else self.canvases[self.rows]
-
-
-@dataclass
-class Stream:
-    """A training split that is read from the Hub as it is needed, in a new order every epoch.
-
-    dataset: an `IterableDataset` of undecoded images and labels.
-    num_images: how many it holds.
-    image_size, in_chans: of the images that come out.
-    buffer: how many undecoded images are held to be shuffled.
-    """
-
-    dataset: datasets.IterableDataset
-    num_images: int
-    image_size: int
-    in_chans: int
-    buffer: int
-
-    def __len__(self) -> int:
-        return self.num_images
 
 
 @dataclass
@@ -205,10 +183,7 @@ def batches(
         for index in index_batches(len(split), batch_size, seed=seed, rank=rank, world=world):
             yield split.at(index), split.labels[index]
         return
-    rows = iter(split.dataset.shuffle(seed=seed, buffer_size=split.buffer))
-    for _ in range(max(1, len(split) // batch_size)):
-        share = list(itertools.islice(rows, batch_size))[rank::world]
-        yield _decode_rows(share, split.image_size, split.in_chans)
+    yield from split.batches(batch_size, seed=seed, rank=rank, world=world)
 
 
 def _load_digits(
@@ -330,55 +305,9 @@ def _load_stream(
     buffer: int,
     say: Callable[[str], None],
 ) -> Data:
-    """Train as a stream; validation and test in memory, held out of train by a checksum if need be."""
+    """Train as a stream; validation and test in memory."""
     class_names = found["train"].features["label"].names
-    train, lacking = found["train"], [name for name in fractions if name not in found]
-    splits = {name: list(found[name]) for name in fractions if name in found}
-    info = (train.info.splits or {}).get("train")
-    count = info.num_examples if info else None
-    if lacking:
-        # By content, since the order changes with every epoch.
-        shares = {name: fractions[name] for name in lacking}
-
-        def place(row: dict) -> str:
-            drawn = int.from_bytes(hashlib.sha256(b"%d" % seed + _content(row)).digest()[:8]) / 2**64
-            for name, share in shares.items():
-                if drawn < share:
-                    return name
-                drawn -= share
-            return "train"
-
-        say(f"data: {source} has no {' and no '.join(lacking)} split; reading it once to hold some of it out")
-        splits |= {name: [] for name in lacking}
-        count = 0
-        for row in train:
-            name = place(row)
-            count += name == "train"
-            if name != "train":
-                splits[name].append(row)
-        train = train.filter(lambda row: place(row) == "train")
-    elif not count:
-        say(f"data: {source} does not say how many images it has; reading it once to count them")
-        count = sum(1 for _ in train)
-    for name, rows in splits.items():
-        if not rows:
-            raise ValueError(f"data.source={source!r}: no images are left for a {name} split.")
-    held = {name: Split(*_decode_rows(rows, image_size, in_chans)) for name, rows in splits.items()}
-    return Data({"train": Stream(train, count, image_size, in_chans, buffer)} | held, class_names)
-
-
-def _content(row: dict) -> bytes:
-    return row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
-
-
-def _decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Tensor]:
-    canvases = decode_all([row["image"] for row in rows], size, in_chans)
-    if any(canvas is None for canvas in canvases):
-        bad = next(row for row, canvas in zip(rows, canvases, strict=True) if canvas is None)
-        raise ValueError(f"streamed image {bad['image']['path']!r} is unreadable; read it without streaming.")
-    images = (
-        torch.from_numpy(np.stack(canvases))
-        if rows
-        else torch.empty(0, in_chans, size, size, dtype=torch.uint8)
-    )
-    return images, torch.tensor([row["label"] for row in rows], dtype=torch.int64)
+    train, count, held = divide(found, source, seed, fractions, say)
+    splits = {"train": Stream(train, count, image_size, in_chans, buffer)}
+    splits |= {name: Split(*decode_rows(rows, image_size, in_chans)) for name, rows in held.items()}
+    return Data(splits, class_names)

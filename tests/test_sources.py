@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from dtram_hub import canvas, checkpoint, data
+from dtram_hub.stream import Stream
 from folders import make_folder
 from loopback_hub import LoopbackHub
 
@@ -85,7 +86,7 @@ def png(image: Image.Image) -> bytes:
 def test_a_stream_stores_nothing_and_gives_the_same_test_set(hub: LoopbackHub) -> None:
     hub.requests.clear()
     streamed, whole = load("hub:me/whole", streaming=True), load("hub:me/whole")
-    assert isinstance(streamed.splits["train"], data.Stream)
+    assert isinstance(streamed.splits["train"], Stream)
     assert sizes(streamed) == sizes(whole)
     assert torch.equal(streamed.splits["test"].images, whole.splits["test"].images)
 
