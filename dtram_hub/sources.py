@@ -49,18 +49,23 @@ def open_parquet(root: Path) -> datasets.DatasetDict:
 
 def open_imagefolder(root: Path) -> datasets.DatasetDict:
     """One folder of images per class, optionally under train/, validation/ and test/."""
+    where = f"data.root={str(root)!r}"
     try:
-        found = datasets.load_dataset("imagefolder", data_dir=str(root))
+        found = datasets.load_dataset("imagefolder", data_dir=str(root), drop_labels=False)
     except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
-        raise ValueError(
-            f"data.root={str(root)!r} holds no images that can be read as a folder per class."
-        ) from error
+        raise ValueError(f"{where} holds no images that can be read as a folder per class.") from error
     empty = _empty_folders(root)
     if empty:
-        raise ValueError(
-            f"data.root={str(root)!r}: the folder {str(empty[0])!r} is empty; fill or remove it."
-        )
-    return _as_images(found, f"data.root={str(root)!r}")
+        raise ValueError(f"{where}: the folder {str(empty[0])!r} is empty; fill or remove it.")
+    named_by_folder = isinstance(found["train"].features.get("label"), datasets.ClassLabel)
+    found = _as_images(found, where)
+    depths = {
+        len(Path(file["path"]).parts): file["path"] for split in found.values() for file in split["image"]
+    }
+    if named_by_folder and len(depths) > 1:
+        one, other = list(depths.values())[:2]
+        raise ValueError(f"{where}: {one} and {other} are not equally deep; accepted is a folder per class.")
+    return found
 
 
 def open_cub(root: Path) -> datasets.DatasetDict:

@@ -1,5 +1,6 @@
 """Data sources: determinism, honest splits, folders of images, broken files."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -168,6 +169,29 @@ def test_broken_files_are_listed_or_skipped_and_counted(tmp_path: Path) -> None:
     assert sum(len(split) for split in found.splits.values()) == 19
 
 
+def test_a_class_without_test_images_is_said_and_counted(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 10, "test": 3})
+    shutil.rmtree(root / "test" / "dog")
+    said = []
+    found = load_folder(root, say=said.append)
+    assert found.class_names == ["cat", "dog"]
+    assert found.splits["test"].labels.tolist() == [0, 0, 0]
+    assert said[-1] == "data: test has no images of 1 classes, 'dog' for one"
+
+
+def test_classes_may_come_from_a_table_instead_of_folders(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"": 10})
+    (root / "cat" / "0.png").rename(root / "0.png")
+    rows = [
+        {"file_name": str(path.relative_to(root)), "label": ("owl", "emu")[path.parent.name == "dog"]}
+        for path in sorted(root.rglob("*.png"))
+    ]
+    (root / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    found = load_folder(root)
+    assert found.class_names == ["emu", "owl"]
+    assert sum(split.labels.bincount() for split in found.splits.values()).tolist() == [10, 10]
+
+
 @pytest.mark.parametrize("root", [None, "nowhere"])
 def test_missing_folder_is_named(root: str | None) -> None:
     with pytest.raises(ValueError, match=r"data\.root=(None|'nowhere') is not a folder"):
@@ -186,8 +210,16 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="the folder 'dog' is empty; fill or remove it"):
         load_folder(single)
     shutil.rmtree(single / "dog")
-    with pytest.raises(ValueError, match="at least two classes"):
+    with pytest.raises(ValueError, match="at least two classes; it has cat"):
         load_folder(single)
+    stray = make_folder(tmp_path / "stray", {"train": 5, "test": 5})
+    (stray / "train" / "cat" / "0.png").rename(stray / "train" / "stray.png")
+    with pytest.raises(ValueError, match=r"stray\.png are not equally deep; accepted is a folder per class"):
+        load_folder(stray)
+    lacking = make_folder(tmp_path / "lacking", {"train": 5, "test": 5})
+    shutil.rmtree(lacking / "train" / "dog")
+    with pytest.raises(ValueError, match="class 'dog' has no images in train"):
+        load_folder(lacking)
     few = make_folder(tmp_path / "few", {"": 2})
     with pytest.raises(
         ValueError, match="class 'cat' has 1 images in train, too few to hold out a validation split"

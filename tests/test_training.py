@@ -346,6 +346,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([f"stages.{name}.epochs=0" for name in ("encoder", "ram", "dtram")], "leave nothing to train"),
         (
             ["stages.ram.epoch=2"],
             "recipe key 'stages.ram.epoch' is unknown. Did you mean 'stages.ram.epochs'?",

@@ -105,6 +105,8 @@ class Run:
             curriculum=recipe.curriculum,
             context=self.model.context != "none",
         )
+        if not self.stages:
+            raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
         for stage in self.stages:
             for name in stage.split.split("+"):
                 check_choice(f"split of stage {stage.name!r}", name, self.data.splits)
