@@ -38,15 +38,24 @@ def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
     Returns:
         (in_chans, size, size) uint8; None if the file is no readable image.
     """
-    mode = "L" if in_chans == 1 else "RGB"
     try:
         with Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
-            image.draft(mode, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
-            image = ImageOps.exif_transpose(image).convert(mode)
+            image.draft(
+                "L" if in_chans == 1 else "RGB", (2 * size, 2 * size)
+            )  # a large JPEG is decoded at a fraction of its size
+            image = as_photograph(image, in_chans)
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     except UNREADABLE:
         return None
     return np.asarray(image).reshape(size, size, in_chans).transpose(2, 0, 1)
+
+
+def as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
+    """Turned as its EXIF says, in 8 bits, grey (`in_chans` 1) or RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip all above 255
+        image = image.point(lambda level: level / 257)
+    return image.convert("L" if in_chans == 1 else "RGB")
 
 
 def decode_all(files: list[dict], size: int, in_chans: int) -> list[np.ndarray | None]:
@@ -120,7 +129,7 @@ def _write(
 
 def _key(split: Dataset, size: int, in_chans: int) -> str:
     """A name for canvases of these very images with these settings."""
-    digest = hashlib.sha256(f"canvas 1, {size} pixels, {in_chans} channels".encode())
+    digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:
             digest.update(hashlib.sha256(file["bytes"] or Path(file["path"]).read_bytes()).digest())

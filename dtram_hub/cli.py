@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import timm
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform, resolve_model_data_config
 from tqdm import tqdm
 
@@ -19,6 +19,7 @@ import dtram_hub
 
 from . import cards, checkpoint, hub
 from .bundled import bundled
+from .canvas import as_photograph
 from .checks import nearest
 from .compute import count_compute
 from .model import DTRAM
@@ -282,7 +283,7 @@ def _tags(architecture: str) -> list[str]:
 
 def _open(path: Path, in_chans: int) -> Image.Image:
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("L" if in_chans == 1 else "RGB")
+        return as_photograph(image, in_chans)
 
 
 def _answer(path: Path, model: DTRAM, found: dtram_hub.Prediction) -> dict:

@@ -308,5 +308,8 @@ def test_large_turned_and_coloured_files_are_read_right(tmp_path: Path) -> None:
     assert (upright[2, 12:] == 200).all()
     Image.new("L", (10_000, 10_000), 77).save(tmp_path / "large.jpg")
     assert (canvas.decode({"path": str(tmp_path / "large.jpg"), "bytes": None}, 20, 3) == 77).all()
+    levels = np.full((20, 20), 120 * 257, dtype=np.uint16)
+    Image.fromarray(levels).save(tmp_path / "wide.png")  # 16 bits
+    assert (canvas.decode({"path": str(tmp_path / "wide.png"), "bytes": None}, 20, 3) == 120).all()
     grey = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, 20, 1)
     assert grey.shape == (1, 20, 20)
