@@ -218,7 +218,9 @@ class Run:
             scores = self.train_epoch(stage, epoch, split, task, optimizer)
             # What was trained on validation is not to be chosen by it: its last epoch is kept, untested.
             learned = "validation" in stage.split.split("+")
-            score = scores["reward"] if learned else self.validate(stage)
+            if not learned:
+                scores["validation_return"] = self.validate(stage)
+            score = scores.get("validation_return", scores["reward"])
             # A stop policy may learn for long before any answer changes, so of equals its last is kept.
             if learned or score > self.progress.best or (stage.dynamic and score == self.progress.best):
                 self.progress.best = score
@@ -228,14 +230,11 @@ class Run:
             seconds = self.progress.seconds.get(stage.name, 0.0) + time.perf_counter() - start
             self.progress.seconds[stage.name] = seconds
             self.accelerator.log(
-                {f"{stage.name}/{name}": value for name, value in scores.items()}
-                | {f"{stage.name}/validation_return": score},
-                step=epoch,
+                {f"{stage.name}/{name}": value for name, value in scores.items()}, step=epoch
             )
+            told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
             self.accelerator.print(
-                f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  loss {scores['loss']:.3f}  "
-                f"reward {scores['reward']:.3f}  steps {scores['steps']:.2f}  validation return {score:.4f}  "
-                f"{seconds:.0f} s"
+                f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  {told}  {seconds:.0f} s"
             )
             save_progress(self.accelerator, self.states, self.progress)
         self.accelerator.free_memory()
