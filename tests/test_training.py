@@ -421,6 +421,10 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
         "stages.dtram.epochs=1",
     ]
     ablate.main([*words, "--only", "whole"])
+    metrics = json.loads((tmp_path / "study" / "whole-3" / "metrics.json").read_text())
+    other = tmp_path / "study" / "whole-12"  # finished earlier, with another seed
+    other.mkdir()
+    (other / "metrics.json").write_text(json.dumps(metrics))
     before = (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns
     ablate.main(words)
     assert (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns == before
@@ -431,12 +435,12 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
     assert torch.equal(*kept)
     with (tmp_path / "study" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["variant"] for row in rows] == ["whole"] * (len(rows) // 2) + ["last"] * (len(rows) // 2)
-    for row in rows[: len(rows) // 2]:
-        metrics = json.loads((tmp_path / "study" / "whole-3" / "metrics.json").read_text())
+    runs = dict.fromkeys((row["variant"], row["seed"]) for row in rows)
+    assert list(runs) == [("whole", "3"), ("whole", "12"), ("last", "3")]
+    for row in rows[: len(rows) // 3]:
         (result,) = [r for r in metrics["results"] if r["model"] == row["model"]]
         assert float(row["accuracy"]) == result["accuracy"]
-    assert "| whole | RAM, 2 steps | 2.00 |" in (tmp_path / "study" / "tables.md").read_text()
+    assert "| whole | RAM, 2 steps | 2.00 ± 0.00 |" in (tmp_path / "study" / "tables.md").read_text()
     assert (tmp_path / "study" / "variants.png").stat().st_size > 5000
 
 

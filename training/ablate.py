@@ -4,7 +4,8 @@
 
 A study names a recipe, and for each variant the keys that it changes and the stages that it takes over from
 another variant of the same seed, so that the encoder is fine-tuned once. What is finished is not run again,
-what was cut off goes on. It leaves one run per variant and seed, results.csv, tables.md and variants.png.
+what was cut off goes on. It leaves one run per variant and seed; results.csv, tables.md and variants.png have
+all that are finished, so that seeds and variants may be run one at a time, or side by side.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.only or study.variants:
             if not run(study, name, seed, args.overrides):
                 failed.append(f"{name}-{seed}")
-    rows = collect(study, seeds)
+    rows = collect(study)
     if rows:
         write(Path(study.output), rows)
     if failed:
@@ -109,20 +110,25 @@ def folder_of(study: Study, name: str, seed: int) -> Path:
     return Path(study.output) / f"{name}-{seed}"
 
 
-def collect(study: Study, seeds: list[int]) -> list[dict]:
-    """One row for every model of every finished run."""
+def collect(study: Study) -> list[dict]:
+    """One row for every model of every finished run, with whichever seeds."""
     rows = []
     for name in study.variants:
-        for seed in seeds:
-            path = folder_of(study, name, seed) / "metrics.json"
-            if not path.is_file():
-                continue
+        for seed, path in sorted(finished_runs(study, name).items()):
             metrics = json.loads(path.read_text())
             for result in metrics["results"]:
                 kept = ("model", "stage", "mean_steps", "accuracy", "validation_accuracy", "gflops")
                 row = {"variant": name, "seed": seed} | {key: result.get(key) for key in kept}
                 rows.append(row | {"seconds": round(metrics["seconds"].get(result["stage"], 0))})
     return rows
+
+
+def finished_runs(study: Study, name: str) -> dict[int, Path]:
+    """The metrics of a variant's finished runs by their seeds."""
+    found = {
+        path.parent.name.removeprefix(f"{name}-"): path for path in Path(study.output).glob("*/metrics.json")
+    }
+    return {int(seed): path for seed, path in found.items() if seed.isdecimal()}
 
 
 def write(output: Path, rows: list[dict]) -> None:
