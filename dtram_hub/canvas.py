@@ -40,9 +40,8 @@ def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
     """
     try:
         with Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
-            image.draft(
-                "L" if in_chans == 1 else "RGB", (2 * size, 2 * size)
-            )  # a large JPEG is decoded at a fraction of its size
+            # A large JPEG is decoded at a fraction of its size.
+            image.draft("L" if in_chans == 1 else "RGB", (2 * size, 2 * size))
             image = as_photograph(image, in_chans)
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     except UNREADABLE:
@@ -56,6 +55,11 @@ def as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip all above 255
         image = image.point(lambda level: level / 257)
     return image.convert("L" if in_chans == 1 else "RGB")
+
+
+def read_content(file: dict) -> bytes:
+    """The undecoded bytes of {"path", "bytes"}, of which one may be None."""
+    return file["bytes"] or Path(file["path"]).read_bytes()
 
 
 def decode_all(files: list[dict], size: int, in_chans: int) -> list[np.ndarray | None]:
@@ -119,7 +123,8 @@ def _write(
                 for i, canvas in enumerate(decode_all(files, size, in_chans), start):
                     if canvas is None:
                         unreadable.append(i)
-                    file.write(bytes(needed // len(split)) if canvas is None else canvas.tobytes())
+                        canvas = np.zeros(shape[1:], np.uint8)
+                    file.write(canvas.tobytes())
         broken.write_text(json.dumps(unreadable))
         os.replace(partial, target)
     except OSError as error:
@@ -132,7 +137,7 @@ def _key(split: Dataset, size: int, in_chans: int) -> str:
     digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:
-            digest.update(hashlib.sha256(file["bytes"] or Path(file["path"]).read_bytes()).digest())
+            digest.update(hashlib.sha256(read_content(file)).digest())
     return digest.hexdigest()[:32]
 
 

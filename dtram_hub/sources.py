@@ -138,11 +138,9 @@ def _empty_folders(root: Path) -> list[Path]:
     def visible(path: Path) -> bool:
         return not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
 
-    files = [path for path in root.rglob("*") if path.is_file() and visible(path)]
-    filled = {folder for path in files for folder in path.parents}
-    return [
-        path.relative_to(root) for path in sorted(root.rglob("*/")) if path not in filled and visible(path)
-    ]
+    found = [path for path in sorted(root.rglob("*")) if visible(path)]
+    filled = {folder for path in found if path.is_file() for folder in path.parents}
+    return [path.relative_to(root) for path in found if path.is_dir() and path not in filled]
 
 
 def _mat(path: Path) -> dict:

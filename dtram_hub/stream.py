@@ -4,14 +4,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import decode_all
+from .canvas import decode_all, read_content
 
 
 @dataclass
@@ -74,7 +73,9 @@ def divide(
         shares = {name: fractions[name] for name in lacking}
 
         def place(row: dict) -> str:
-            drawn = int.from_bytes(hashlib.sha256(b"%d" % seed + _content(row)).digest()[:8]) / 2**64
+            drawn = (
+                int.from_bytes(hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()[:8]) / 2**64
+            )
             for name, share in shares.items():
                 if drawn < share:
                     return name
@@ -115,7 +116,3 @@ def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Ten
         else torch.empty(0, in_chans, size, size, dtype=torch.uint8)
     )
     return images, torch.tensor([row["label"] for row in rows], dtype=torch.int64)
-
-
-def _content(row: dict) -> bytes:
-    return row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
