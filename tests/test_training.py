@@ -420,7 +420,7 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
         "stages.ram.epochs=1",
         "stages.dtram.epochs=1",
     ]
-    ablate.main([*words, "--only", "whole"])
+    ablate.main([*words, "--only", "last"])
     metrics = json.loads((tmp_path / "study" / "whole-3" / "metrics.json").read_text())
     other = tmp_path / "study" / "whole-12"  # finished earlier, with another seed
     other.mkdir()
@@ -454,7 +454,16 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
             [],
             "recipe key 'sed' is unknown. Did you mean 'seed'?",
         ),
-        ({"variants": {"a": {"shares": "b"}}}, [], "variants.a.shares='b' is not one of 'a'"),
+        (
+            {"variants": {"a": {}, "b": {"shares": "c"}, "c": {"shares": "b"}}},
+            [],
+            "variants.b.shares='c' is none of the variants before it: 'a'.",
+        ),
+        (
+            {"variants": {"a": {"shares": "a"}}},
+            [],
+            "variants.a.shares='a' is none of the variants before it: there",
+        ),
         ({}, ["--only", "c"], "--only='c' is not one of 'a'"),
     ],
 )

@@ -5,7 +5,7 @@
 A study names a recipe, and for each variant the keys that it changes and the stages that it takes over from
 another variant of the same seed, so that the encoder is fine-tuned once. What is finished is not run again,
 what was cut off goes on. It leaves one run per variant and seed; results.csv, tables.md and variants.png have
-all that are finished, so that seeds and variants may be run one at a time, or side by side.
+all that are finished, so that variants may be run one at a time, and seeds side by side.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TRAIN = Path(__file__).parent / "train.py"
 
 @dataclass
 class Variant:
-    """changes: overrides of the recipe. shares: a variant whose stages, up to `until`, are taken over."""
+    """changes: overrides of the recipe. shares: an earlier variant, whose stages up to `until` it takes."""
 
     changes: list[str] = field(default_factory=list)
     shares: str | None = None
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("study", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys for all variants")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants alone")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these, and what they share")
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the study's")
     args = parser.parse_args(argv)
     try:
@@ -61,10 +61,15 @@ def main(argv: list[str] | None = None) -> None:
         seeds = args.seeds or study.seeds
         for name in args.only or []:
             check_choice("--only", name, study.variants)
+        earlier = []
         for name, variant in study.variants.items():  # a misspelt key is found before the first run
             read_recipe(study.recipe, [*args.overrides, *variant.changes])
-            if variant.shares is not None:
-                check_choice(f"variants.{name}.shares", variant.shares, study.variants)
+            if variant.shares not in (None, *earlier):
+                raise ValueError(
+                    f"variants.{name}.shares={variant.shares!r} is none of the variants before it: "
+                    f"{', '.join(map(repr, earlier)) or 'there is none'}."
+                )
+            earlier.append(name)
     except ValueError as error:
         sys.exit(f"ablate.py: {error}")
     failed = []
@@ -93,10 +98,12 @@ def read_study(path: Path) -> Study:
 
 
 def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
-    """Train one variant with one seed, unless that is done; whether it is done now."""
+    """Train one variant with one seed, after what it shares, unless that is done; whether it is done now."""
     folder, variant = folder_of(study, name, seed), study.variants[name]
     if (folder / "metrics.json").is_file():
         return True
+    if variant.shares is not None and not run(study, variant.shares, seed, overrides):
+        return False
     words = [study.recipe, *overrides, *variant.changes, f"seed={seed}", f"output={folder}"]
     if variant.shares is not None:
         words.append(f"stages_from={folder_of(study, variant.shares, seed)}")
