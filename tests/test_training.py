@@ -278,6 +278,17 @@ def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) 
     assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
 
 
+def test_of_epochs_that_do_equally_well_on_validation_the_last_is_kept(tmp_path: Path) -> None:
+    words = ["stages.encoder.epochs=3", "stages.encoder.learning_rate=1e-5"]
+    words += ["stages.ram.epochs=0", "stages.dtram.epochs=0"]
+    printed = train(f"output={tmp_path / 'run'}", *words)
+    returns = re.findall(r"validation return ([\d.]+)", printed)
+    assert returns == returns[:1] * 3, "the test needs equally good epochs"
+    last = load_file(tmp_path / "run" / "checkpoints" / "000-00003" / "model.safetensors")
+    kept = load_file(tmp_path / "run" / "stages" / "encoder.safetensors")
+    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
+
+
 def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
     run, _ = finished
     run_script("export.py", str(run), "ram_2", str(tmp_path / "ram2"))

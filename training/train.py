@@ -221,8 +221,8 @@ class Run:
             if not learned:
                 scores["validation_return"] = self.validate(stage)
             score = scores.get("validation_return", scores["reward"])
-            # A stop policy may learn for long before any answer changes, so of equals its last is kept.
-            if learned or score > self.progress.best or (stage.dynamic and score == self.progress.best):
+            # Of equals the last: few images to validate on tie often, and the rate has fallen further since.
+            if learned or score >= self.progress.best:
                 self.progress.best = score
                 if self.accelerator.is_main_process:
                     checkpoint.save_weights(self.model, self.stage_file(stage))
