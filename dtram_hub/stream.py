@@ -73,9 +73,8 @@ def divide(
         shares = {name: fractions[name] for name in lacking}
 
         def place(row: dict) -> str:
-            drawn = (
-                int.from_bytes(hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()[:8]) / 2**64
-            )
+            digest = hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()
+            drawn = int.from_bytes(digest[:8]) / 2**64
             for name, share in shares.items():
                 if drawn < share:
                     return name
