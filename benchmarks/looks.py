@@ -16,13 +16,13 @@ import torch
 from accelerate import Accelerator
 
 import dtram_hub
-from dtram_hub import checkpoint
-from dtram_hub.compute import count_compute
-from dtram_hub.curriculum import Task, enter_stage, plan_stages
-from dtram_hub.data import Split
-from dtram_hub.evaluation import predict_split
-from dtram_hub.model import DTRAM
-from dtram_hub.recipe import Recipe, load_data, read_recipe
+from dtram_hub.data.splits import Split
+from dtram_hub.learning.curriculum import Task, enter_stage, plan_stages
+from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.recipe import Recipe, load_data, read_recipe
+from dtram_hub.models import checkpoint
+from dtram_hub.models.dtram import DTRAM
+from dtram_hub.models.flops import count_compute
 from timing import alternate
 
 

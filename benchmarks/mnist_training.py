@@ -31,10 +31,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 import dtram_hub
-from dtram_hub import augment
-from dtram_hub.curriculum import Stage, Task, enter_stage
-from dtram_hub.data import index_batches
-from dtram_hub.mnist import IDX_FILES, read_mnist
+from dtram_hub.data import augment
+from dtram_hub.data.mnist import IDX_FILES, read_mnist
+from dtram_hub.data.splits import index_batches
+from dtram_hub.learning.curriculum import Stage, Task, enter_stage
 from timing import alternate
 
 STEPS, CROP, WIDTH, BATCH, STD = 6, 8, 256, 128, 0.1

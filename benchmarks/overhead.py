@@ -17,8 +17,8 @@ from torch import Tensor
 
 import dtram_hub
 from dtram_hub import DTRAM, Prediction
-from dtram_hub.curriculum import Stage, Task, enter_stage
-from dtram_hub.glimpse import context_view, glimpses
+from dtram_hub.learning.curriculum import Stage, Task, enter_stage
+from dtram_hub.models.glimpse import context_view, glimpses
 from timing import alternate
 
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}

@@ -3,10 +3,10 @@
 Importing this package registers its models with timm: `timm.create_model("dtram_resnet50")`.
 """
 
-from . import registry  # noqa: F401  (registers the models)
-from .early_exit import Prediction, calibrate
-from .hub import pull, push
-from .model import DTRAM, Rollout
+from .models import registry  # noqa: F401  (registers the models)
+from .models.dtram import DTRAM, Rollout
+from .models.early_exit import Prediction, calibrate
+from .sharing.hub import pull, push
 
 __version__ = "0.1.0"
 __all__ = ["DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"]

@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 import dtram_hub
 
-from . import cards, checkpoint, hub
 from .bundled import bundled
-from .canvas import as_photograph
 from .checks import nearest
-from .compute import count_compute
-from .model import DTRAM
-from .registry import WEIGHTS
+from .data.canvas import as_photograph
+from .models import checkpoint
+from .models.dtram import DTRAM
+from .models.flops import count_compute
+from .models.registry import WEIGHTS
+from .sharing import cards, hub
 
 MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the Hub."
 

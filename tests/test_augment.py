@@ -2,7 +2,7 @@
 
 import torch
 
-from dtram_hub.augment import crop_and_colour, distort, flip
+from dtram_hub.data.augment import crop_and_colour, distort, flip
 
 
 def test_no_distortion_changes_no_pixel() -> None:

@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from dtram_hub import DTRAM, checkpoint
+from dtram_hub import DTRAM
+from dtram_hub.models import checkpoint
 
 CHANGED = {
     "backbone": "glimpse_convnet",

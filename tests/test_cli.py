@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dtram_hub import DTRAM, cli
-from dtram_hub.registry import SHIPPED, WEIGHTS
+from dtram_hub.models.registry import SHIPPED, WEIGHTS
 from hub_faults import TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
 

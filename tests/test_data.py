@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dtram_hub import data
-from dtram_hub.cluttered_digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
+from dtram_hub.data import splits as data
+from dtram_hub.data.digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
 from folders import make_folder
 
 OPTIONS = {

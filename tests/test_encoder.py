@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import dtram_hub.encoder as encoder_module
-from dtram_hub.encoder import (
+from dtram_hub.models.encoder import (
     create_encoder,
     encode,
     encode_and_classify,

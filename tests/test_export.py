@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dtram_hub import DTRAM
-from dtram_hub.export import export_looks
+from dtram_hub.models.export import export_looks
 
 MODELS = {
     "dtram_resnet18": {"image_size": 96, "context_size": 64, "glimpse_crop": 32},

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dtram_hub.glimpse import (
+from dtram_hub.models.glimpse import (
     context_view,
     crop_bilinear,
     crop_exact,

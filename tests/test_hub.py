@@ -18,9 +18,10 @@ from safetensors.torch import save
 
 import dtram_hub
 import hub_faults
-from dtram_hub import DTRAM, cards
+from dtram_hub import DTRAM
 from dtram_hub import hub as hub_module
-from dtram_hub.registry import WEIGHTS
+from dtram_hub.models.registry import WEIGHTS
+from dtram_hub.sharing import cards
 from hub_faults import FAULTS, FOR_GOOD, PULL, PUSH, REPO, TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from dtram_hub import DTRAM
-from dtram_hub.curriculum import Stage, enter_stage
-from dtram_hub.losses import (
+from dtram_hub.learning.curriculum import Stage, enter_stage
+from dtram_hub.learning.losses import (
     baseline_loss,
     classification_loss,
     delayed_rewards,
@@ -16,8 +16,8 @@ from dtram_hub.losses import (
     sibling_returns,
     step_mask,
 )
-from dtram_hub.model import Rollout
-from dtram_hub.policy import (
+from dtram_hub.models.dtram import Rollout
+from dtram_hub.models.policy import (
     confidence,
     first_stop,
     location_log_probs,

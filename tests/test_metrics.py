@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dtram_hub.compute import accuracy_at_mean_steps
-from dtram_hub.metrics import StepAccuracy, accuracy_at, confidences, threshold_curve
+from dtram_hub.learning.metrics import StepAccuracy, accuracy_at, confidences, threshold_curve
+from dtram_hub.models.flops import accuracy_at_mean_steps
 
 
 def test_step_accuracy_by_hand() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dtram_hub import data
-from dtram_hub.mnist import IDX_FILES, read_mnist, to_arrays
+from dtram_hub.data import splits as data
+from dtram_hub.data.mnist import IDX_FILES, read_mnist, to_arrays
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 needs_mnist = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")

@@ -7,8 +7,8 @@ import torch
 import dtram_hub
 from conftest import make_undecided
 from dtram_hub import DTRAM
-from dtram_hub.curriculum import Stage, Task, enter_stage
-from dtram_hub.glimpse import context_view, glimpses, retina
+from dtram_hub.learning.curriculum import Stage, Task, enter_stage
+from dtram_hub.models.glimpse import context_view, glimpses, retina
 
 
 def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dtram_hub.curriculum import plan_stages
-from dtram_hub.recipe import Recipe, read_recipe, write_recipe
+from dtram_hub.learning.curriculum import plan_stages
+from dtram_hub.learning.recipe import Recipe, read_recipe, write_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "training" / "recipes").glob("*.yaml"))
 

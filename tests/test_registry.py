@@ -13,7 +13,7 @@ from timm.optim import param_groups_layer_decay
 
 import dtram_hub
 from dtram_hub import DTRAM
-from dtram_hub.registry import SHIPPED
+from dtram_hub.models.registry import SHIPPED
 
 SMALL = {"image_size": 96, "context_size": 64, "glimpse_crop": 32}
 MOBILENET = Path(__file__).parents[2] / "shared/data/weights/mobilenetv2_100.coral_in1k_same.safetensors"

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from dtram_hub import checkpoint
+from dtram_hub.models import checkpoint
 
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:

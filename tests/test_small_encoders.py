@@ -4,8 +4,8 @@ import timm
 import torch
 
 from dtram_hub import DTRAM
-from dtram_hub.encoder import encode
-from dtram_hub.small_encoders import GlimpseMLP
+from dtram_hub.models.encoder import encode
+from dtram_hub.models.small_encoders import GlimpseMLP
 
 
 def test_what_and_where_by_hand() -> None:

@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from dtram_hub import canvas, checkpoint, data
-from dtram_hub.stream import Stream
+from dtram_hub.data import canvas
+from dtram_hub.data import splits as data
+from dtram_hub.data.stream import Stream
+from dtram_hub.models import checkpoint
 from folders import make_folder
 from loopback_hub import LoopbackHub
 

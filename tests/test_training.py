@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import export_stage as export_script
 import numpy as np
 import pytest
 import timm
@@ -21,12 +22,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ablate
-import export as export_script
 import train as train_script
-from dtram_hub import checkpoint
-from dtram_hub.curriculum import plan_stages
-from dtram_hub.recipe import write_recipe
-from dtram_hub.resume import shared_stages
+from dtram_hub.learning.curriculum import plan_stages
+from dtram_hub.learning.recipe import write_recipe
+from dtram_hub.learning.resume import shared_stages
+from dtram_hub.models import checkpoint
 from folders import make_folder
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
@@ -291,7 +291,7 @@ def test_of_epochs_that_do_equally_well_on_validation_the_last_is_kept(tmp_path:
 
 def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
     run, _ = finished
-    run_script("export.py", str(run), "ram_2", str(tmp_path / "ram2"))
+    run_script("export_stage.py", str(run), "ram_2", str(tmp_path / "ram2"))
     model = timm.create_model(f"local-dir:{tmp_path / 'ram2'}", pretrained=True)
     assert (model.num_steps, model.dynamic) == (2, False)
     kept = load_file(run / "stages" / "ram_2.safetensors")

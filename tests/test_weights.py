@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import shipped_cards as cards
 import timm
 import torch
 from PIL import Image
 
-import cards
-from dtram_hub import checkpoint
-from dtram_hub.mnist import read_mnist
-from dtram_hub.registry import SHIPPED, WEIGHTS
-from dtram_hub.sources import open_cub
+from dtram_hub.data.mnist import read_mnist
+from dtram_hub.data.sources import open_cub
+from dtram_hub.models import checkpoint
+from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"

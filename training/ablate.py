@@ -22,8 +22,8 @@ from yaml import YAMLError
 
 from compare import spread
 from dtram_hub.checks import check_choice
+from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.plots import plot_variants
-from dtram_hub.recipe import read_recipe
 
 TRAIN = Path(__file__).parent / "train.py"
 

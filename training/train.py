@@ -30,14 +30,17 @@ from timm.models import group_parameters
 from tqdm.auto import tqdm
 
 import dtram_hub
-from dtram_hub import augment, checkpoint, data, report
-from dtram_hub.canvas import TRANSFORM
 from dtram_hub.checks import check_choice, nearest
-from dtram_hub.curriculum import Stage, Task, enter_stage, plan_stages
-from dtram_hub.evaluation import predict_split
-from dtram_hub.model import DTRAM
-from dtram_hub.recipe import Recipe, load_data, read_recipe, write_recipe
-from dtram_hub.resume import Progress, last_progress, save_progress, shared_stages
+from dtram_hub.data import augment
+from dtram_hub.data import splits as data
+from dtram_hub.data.canvas import TRANSFORM
+from dtram_hub.learning import report
+from dtram_hub.learning.curriculum import Stage, Task, enter_stage, plan_stages
+from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, write_recipe
+from dtram_hub.learning.resume import Progress, last_progress, save_progress, shared_stages
+from dtram_hub.models import checkpoint
+from dtram_hub.models.dtram import DTRAM
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"

@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 
-from dtram_hub import checkpoint
-from dtram_hub.curriculum import Task
-from dtram_hub.evaluation import predict_split
-from dtram_hub.recipe import load_data, read_recipe
+from dtram_hub.learning.curriculum import Task
+from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.recipe import load_data, read_recipe
+from dtram_hub.models import checkpoint
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 

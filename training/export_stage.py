@@ -1,6 +1,6 @@
 """One stage of a finished run as a model directory of its own: RAM-4 from the curriculum of a DT-RAM, say.
 
-    python training/export.py runs/mnist_dtram_98-0 ram_4 checkpoints/my_ram4
+    python training/export_stage.py runs/mnist_dtram_98-0 ram_4 checkpoints/my_ram4
 
 `timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the
 results of this stage alone.
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import timm
 
-from dtram_hub import checkpoint
 from dtram_hub.checks import check_choice
-from dtram_hub.recipe import read_recipe, write_recipe
+from dtram_hub.learning.recipe import read_recipe, write_recipe
+from dtram_hub.models import checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .checks import check_number
+from ..checks import check_number
 from .policy import threshold_for
 
 

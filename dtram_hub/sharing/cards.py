@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
-from . import checkpoint
-from .bundled import bundled
-from .compute import accuracy_at_mean_steps, count_compute
+from ..bundled import bundled
+from ..models import checkpoint
+from ..models.flops import accuracy_at_mean_steps, count_compute
 
 PICTURES = {
     "tradeoff.png": "Error against mean steps, for each way to stop",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.datasets import load_digits
 
-from .checks import check_choice
+from ..checks import check_choice
 
 SPLIT_SIZES = {"train": 1197, "validation": 200, "test": 400}
 SCAN_SIZE = 8

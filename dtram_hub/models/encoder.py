@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .checks import nearest
+from ..checks import nearest
 
 LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # timm's, of weights alone
 MOST_TRIED = 100e6  # parameters of the largest encoder that is tried with real numbers

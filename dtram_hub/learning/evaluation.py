@@ -7,9 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .data import Split, index_batches
+from ..data.splits import Split, index_batches
+from ..models.dtram import DTRAM
 from .metrics import StepAccuracy
-from .model import DTRAM
 
 
 @dataclass

@@ -11,7 +11,7 @@ A model with `dynamic=False` needs none of this: it exports as it is.
 import torch
 from torch import Tensor, nn
 
-from .model import DTRAM
+from .dtram import DTRAM
 
 
 class FirstLook(nn.Module):

@@ -26,10 +26,10 @@ from timm.models._pretrained import DefaultCfg, PretrainedCfg
 from timm.models._registry import _model_pretrained_cfgs, _model_with_tags
 
 from . import small_encoders  # noqa: F401  (registers the encoder of the MNIST model)
+from .dtram import DTRAM
 from .encoder import check_backbone, has_classifier, module_names, own_size, size_keywords
-from .model import DTRAM
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = {path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))}
 IMAGE_SIZE = 512  # section 4.2, with a context view of 448 and glimpses of 224 pixels
 VIEWS = ("context", "context_size", "glimpse_crop", "glimpse_size", "glimpse_scales")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_labels
-from .policy import stop_entropies, stop_log_probs
+from ..checks import check_labels
+from ..models.policy import stop_entropies, stop_log_probs
 
 REWARDS = ("correct", "probability", "likelihood")
 SUPERVISIONS = ("taken", "all", "last")

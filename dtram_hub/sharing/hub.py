@@ -25,8 +25,9 @@ from huggingface_hub import (
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from torch import nn
 
-from . import cards, checkpoint
-from .checkpoint import CONFIG, WEIGHTS
+from ..models import checkpoint
+from ..models.checkpoint import CONFIG, WEIGHTS
+from . import cards
 
 try:
     import httpx2 as httpx  # what huggingface_hub 2 speaks through

@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from omegaconf import OmegaConf
 
-from .checks import check_choice
+from ..checks import check_choice
 from .curriculum import Stage
 from .recipe import Recipe
 

@@ -1,13 +1,13 @@
 """Write the model cards of the checkpoints that ship with the package, from their own files.
 
-python training/cards.py
+python training/shipped_cards.py
 """
 
 import argparse
 from pathlib import Path
 
-from dtram_hub.cards import PICTURES, render_card
-from dtram_hub.registry import SHIPPED, WEIGHTS
+from dtram_hub.models.registry import SHIPPED, WEIGHTS
+from dtram_hub.sharing.cards import PICTURES, render_card
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 

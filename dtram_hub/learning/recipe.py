@@ -13,13 +13,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from . import data
-from .augment import DISTORTIONS
-from .checks import check_choice, check_integer, check_number, nearest
+from ..checks import check_choice, check_integer, check_number, nearest
+from ..data import splits as data
+from ..data.augment import DISTORTIONS
+from ..data.splits import Data
+from ..models.dtram import DTRAM
 from .curriculum import FREEZES
-from .data import Data
 from .losses import BASELINES, REWARDS, SUPERVISIONS
-from .model import DTRAM
 
 
 @dataclass

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 
-from . import checkpoint, early_exit, hub, policy
-from .checks import check_choice, check_images, check_integer, check_number
+from ..checks import check_choice, check_images, check_integer, check_number
+from . import checkpoint, early_exit, policy
 from .early_exit import Prediction
 from .encoder import create_encoder, encode, encode_and_classify, feature_size, load_encoder, reads_locations
 from .glimpse import CONTEXTS, CROP_MODES, context_view, retina
@@ -567,6 +566,8 @@ class DTRAM(nn.Module):
         """
         if Path(source).is_dir():
             return checkpoint.load(source, **kwargs)
+        from ..sharing import hub
+
         return hub.pull(str(source), revision, **kwargs)
 
     def save_pretrained(self, directory: str | Path, class_names: list[str] | None = None) -> None:
@@ -574,6 +575,8 @@ class DTRAM(nn.Module):
         Path(directory).mkdir(parents=True, exist_ok=True)
         checkpoint.save(self, directory, class_names or self.pretrained_cfg.get("label_names"))
 
-    def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
+    def push_to_hub(self, repo_id: str, **kwargs):
         """Put the model on the Hub; keywords as in `dtram_hub.push`."""
+        from ..sharing import hub
+
         return hub.push(self, repo_id, **kwargs)

@@ -12,9 +12,9 @@ import datasets
 import torch
 from torch import Tensor
 
+from ..checks import check_choice, check_labels, check_number, nearest
 from .canvas import load_canvases
-from .checks import check_choice, check_labels, check_number, nearest
-from .cluttered_digits import cluttered_digits
+from .digits import cluttered_digits
 from .mnist import read_mnist
 from .sources import ROOTED, open_hub
 from .stream import Stream, decode_rows, divide

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..models.dtram import DTRAM
 from .losses import Loss, dtram_loss
-from .model import DTRAM
 
 FREEZES = ("nothing", "encoder", "answers")
 

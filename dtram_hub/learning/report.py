@@ -11,15 +11,15 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from . import checkpoint
-from .compute import accuracy_at_mean_steps, count_compute
+from ..data.splits import Data
+from ..models import checkpoint
+from ..models.dtram import DTRAM
+from ..models.flops import accuracy_at_mean_steps, count_compute
+from ..models.policy import first_stop, threshold_for
+from ..plots import plot_glimpses, plot_steps, plot_tradeoff
 from .curriculum import Stage, enter_stage
-from .data import Data
 from .evaluation import Answers, predict_split, rollout_split
 from .metrics import accuracy_at, confidences, threshold_curve
-from .model import DTRAM
-from .plots import plot_glimpses, plot_steps, plot_tradeoff
-from .policy import first_stop, threshold_for
 
 LEARNED = "learned stops of the DT-RAM"
 
