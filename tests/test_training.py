@@ -12,7 +12,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import export_stage as export_script
 import numpy as np
 import pytest
 import timm
@@ -22,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ablate
+import export_stage as export_script
 import train as train_script
 from dtram_hub.learning.curriculum import plan_stages
 from dtram_hub.learning.recipe import write_recipe

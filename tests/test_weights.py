@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-import shipped_cards as cards
 import timm
 import torch
 from PIL import Image
 
+import shipped_cards as cards
 from dtram_hub.data.mnist import read_mnist
 from dtram_hub.data.sources import open_cub
 from dtram_hub.models import checkpoint
