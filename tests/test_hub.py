@@ -19,9 +19,9 @@ from safetensors.torch import save
 import dtram_hub
 import hub_faults
 from dtram_hub import DTRAM
-from dtram_hub import hub as hub_module
 from dtram_hub.models.registry import WEIGHTS
 from dtram_hub.sharing import cards
+from dtram_hub.sharing.pull import download
 from hub_faults import FAULTS, FOR_GOOD, PULL, PUSH, REPO, TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
 
@@ -164,7 +164,7 @@ def test_folders_of_this_machine_stay_here(hub: LoopbackHub, tmp_path: Path) -> 
 def test_a_corrupted_cache_is_found_and_mended(
     pushed: LoopbackHub, tmp_path: Path, path: str, token: str | None
 ) -> None:
-    folder = hub_module.download(REPO, cache_dir=tmp_path)
+    folder = download(REPO, cache_dir=tmp_path)
     blob = (folder / path).resolve()
     content = blob.read_bytes()
     blob.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
@@ -179,7 +179,7 @@ def test_a_corrupted_cache_is_found_and_mended(
 def test_a_pinned_commit_and_offline_need_no_request(
     pushed: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oid = hub_module.download(REPO, cache_dir=tmp_path).name
+    oid = download(REPO, cache_dir=tmp_path).name
     pushed.requests.clear()
     dtram_hub.pull(REPO, oid, cache_dir=tmp_path)
     assert pushed.requests == []

@@ -6,8 +6,10 @@ python training/shipped_cards.py
 import argparse
 from pathlib import Path
 
+from dtram_hub.files import write_text
+from dtram_hub.learning.run_folder import PICTURES
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
-from dtram_hub.sharing.cards import PICTURES, render_card
+from dtram_hub.sharing.cards import render_card
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 
@@ -17,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args(argv)
     for name in SHIPPED:
-        (CARDS / f"{name}.md").write_text(render_shipped(name))
+        write_text(CARDS / f"{name}.md", render_shipped(name))
         print(CARDS / f"{name}.md")
 
 

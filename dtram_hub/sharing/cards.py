@@ -1,20 +1,15 @@
 """Model cards: every number is read from the files that a run left behind, or counted on the model."""
 
-import json
 from pathlib import Path
 
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..bundled import bundled
+from ..learning.run_folder import PICTURES, RunFolder, own_result
 from ..models import checkpoint
 from ..models.flops import accuracy_at_mean_steps, count_compute
 
-PICTURES = {
-    "tradeoff.png": "Error against mean steps, for each way to stop",
-    "steps.png": "Histogram of steps",
-    "glimpses.png": "Test images by number of steps, with numbered glimpses",
-}
 DATA = {
     "mnist": {
         "name": "MNIST",
@@ -62,7 +57,7 @@ def render_card(
             and where they are missing the card says that nothing was.
         name: of the model, `<architecture>.<tag>` for one that ships; the folder's unless given.
         source: what `timm.create_model` loads it by; the name unless given.
-        pictures: links by file name, see PICTURES; those in the folder unless given.
+        pictures: links by file name, see `RunFolder`; those in the folder unless given.
 
     Raises:
         ValueError: a file is missing or no valid JSON or YAML.
@@ -71,12 +66,10 @@ def render_card(
     name = name or folder.name
     model, config = checkpoint.load(folder), checkpoint.read_config(folder)
     metrics, recipe = _read_run(folder)
-    data = _describe_data(recipe, config)
-    compute = count_compute(model)
+    data, compute = _describe_data(recipe, config), count_compute(model)
+    result = own_result(metrics) if metrics else None
     if pictures is None:
-        pictures = {file: file for file in PICTURES if (folder / file).is_file()}
-    result = _own_result(metrics)
-    cfg = config["pretrained_cfg"]
+        pictures = {file: file for file in RunFolder(folder).pictures()}
     return ModelCard.from_template(
         card_data=_card_data(name, data, result, compute),
         template_path=str(bundled("model_cards/template.md")),
@@ -85,43 +78,30 @@ def render_card(
         summary=_summary(model, data),
         backbone=model.backbone,
         labels=config.get("label_names") or [],
-        input_size=cfg["input_size"],
-        mean=[round(float(value), 4) for value in cfg["mean"]],
-        std=[round(float(value), 4) for value in cfg["std"]],
+        **_describe_input(config["pretrained_cfg"]),
         compute=compute,
         num_steps=model.num_steps,
         stop_threshold=model.stop_threshold if model.dynamic else None,
         result=result,
         metrics=metrics,
-        test_error=_error(result["accuracy"]) if result else None,
-        validation_error=_error(result["validation_accuracy"]) if result else None,
-        learned_on_validation=_learned_on_validation(recipe, metrics),
-        histogram=[
-            {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
-            for steps, images in (result["step_histogram"].items() if result else ())
-        ],
-        tradeoff=_tradeoff(metrics["curves"], model.num_steps) if metrics.get("curves") else None,
+        **(_describe_results(metrics, recipe, model.num_steps) if metrics else {}),
         pictures=[{"link": link, "title": PICTURES[file]} for file, link in pictures.items()],
         data=data,
-        minutes=sum(metrics["seconds"].values()) / 60 if metrics else None,
-        stages=[
-            {"name": stage, "epochs": recipe["stages"][stage.split("_")[0]]["epochs"], "seconds": seconds}
-            for stage, seconds in (metrics["seconds"].items() if metrics else ())
-        ],
     )
 
 
 def read_results(folder: str | Path) -> dict | None:
     """The results of a run's model, the row of its last stage; None where nothing was measured."""
-    return _own_result(_read_run(Path(folder))[0])
+    metrics, _ = _read_run(folder)
+    return own_result(metrics) if metrics else None
 
 
 def facts(folder: str | Path) -> dict[str, str]:
     """What the header of a weights file says: architecture, and version and results if there are any."""
-    metrics, _ = _read_run(Path(folder))
+    metrics, _ = _read_run(folder)
     found = {"architecture": checkpoint.read_config(folder)["architecture"]}
     if metrics:
-        result = _own_result(metrics)
+        result = own_result(metrics)
         found |= {name: str(round(result[name], 6)) for name in ("accuracy", "mean_steps")}
         found["version"] = f"dtram-hub {metrics['version']}"
     return found
@@ -129,52 +109,46 @@ def facts(folder: str | Path) -> dict[str, str]:
 
 def eval_results(folder: str | Path) -> str | None:
     """The Hub's `.eval_results/*.yaml` of a run on a data set of the Hub; None for any other."""
-    metrics, recipe = _read_run(Path(folder))
+    metrics, recipe = _read_run(folder)
     data = _describe_data(recipe, {})
     if not metrics or not data.get("hub_id"):
         return None
-    result = _own_result(metrics)
+    result = own_result(metrics)
     notes = f"accuracy on test, {result['mean_steps']:.2f} looks per image, seed {metrics['seed']}"
     entry = EvalResultEntry(data["hub_id"], "image-classification", round(result["accuracy"], 6), notes=notes)
     return yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
 
 
-def public_recipe(path: str | Path, repo_id: str) -> str:
-    """A run's recipe without the folders of the machine that it ran on, and without its command line."""
-    text = Path(path).read_text()
-    recipe = _parse_yaml(path)
-    recipe["output"] = f"runs/{repo_id.partition('/')[2]}"
-    recipe["stages_from"] = None
-    recipe["data"]["root"] = recipe["data"]["cache"] = None
-    if recipe.get("encoder_weights"):
-        recipe["encoder_weights"] = Path(recipe["encoder_weights"]).name
-    head = [line for line in text.splitlines() if line.startswith("# versions:")]
-    return "\n".join([*head, yaml.safe_dump(recipe, sort_keys=False)])
-
-
-def _read_run(folder: Path) -> tuple[dict, dict]:
+def _read_run(folder: str | Path) -> tuple[dict, dict]:
     """metrics.json and recipe.yaml of a finished run; both empty where it is none."""
-    if not (folder / "metrics.json").is_file() or not (folder / "recipe.yaml").is_file():
-        return {}, {}
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        _own_result(metrics)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{folder / 'metrics.json'} is not what a run writes ({error!r}).") from None
-    return metrics, _parse_yaml(folder / "recipe.yaml")
+    run = RunFolder(folder)
+    return (run.read_metrics(), run.read_recipe()) if run.exists and run.is_finished else ({}, {})
 
 
-def _parse_yaml(path: str | Path) -> dict:
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-        recipe["data"]["source"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not what a run writes ({' '.join(str(error).split())}).") from None
-    return recipe
+def _describe_input(cfg: dict) -> dict:
+    """Size and colours of the images, as timm's data configuration has them."""
+    colours = {key: [round(float(value), 4) for value in cfg[key]] for key in ("mean", "std")}
+    return {"input_size": cfg["input_size"]} | colours
 
 
-def _own_result(metrics: dict) -> dict | None:
-    return None if not metrics else [row for row in metrics["results"] if "validation_accuracy" in row][-1]
+def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
+    """What the template says of a finished run."""
+    result = own_result(metrics)
+    return {
+        "test_error": _error(result["accuracy"]),
+        "validation_error": _error(result["validation_accuracy"]),
+        "learned_on_validation": _learned_on_validation(recipe, metrics),
+        "histogram": [
+            {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
+            for steps, images in result["step_histogram"].items()
+        ],
+        "tradeoff": _tradeoff(metrics["curves"], num_steps) if metrics.get("curves") else None,
+        "minutes": sum(metrics["seconds"].values()) / 60,
+        "stages": [
+            {"name": name, "epochs": recipe["stages"][kind]["epochs"], "seconds": metrics["seconds"][name]}
+            for name, kind in metrics["stage_kinds"].items()
+        ],
+    }
 
 
 def _describe_data(recipe: dict, config: dict) -> dict:
@@ -198,14 +172,14 @@ def _describe_data(recipe: dict, config: dict) -> dict:
     return unknown | {"name": "a folder of images" if source else "images"}
 
 
-def _learned_on_validation(recipe: dict, metrics: dict | None) -> str | None:
+def _learned_on_validation(recipe: dict, metrics: dict) -> str | None:
     """What the stages of these weights learned on validation images, in words; None if nothing."""
-    trained = {name.split("_")[0] for name in (metrics or {}).get("seconds", ())}
     subjects = {"encoder": "what to answer", "ram": "where to look", "dtram": "when to stop"}
     found = [
         words
-        for stage, words in subjects.items()
-        if stage in trained and "validation" in recipe["stages"][stage].get("split", "train").split("+")
+        for kind, words in subjects.items()
+        if kind in metrics["stage_kinds"].values()
+        and "validation" in recipe["stages"][kind].get("split", "train").split("+")
     ]
     return " and ".join(found).capitalize() if found else None
 

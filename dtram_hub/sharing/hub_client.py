@@ -1,0 +1,127 @@
+"""Speaking with the Hub: a request that fails in passing is repeated, one that fails for good is explained.
+
+`push` and `pull` make every request through `again`, within `explained`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from huggingface_hub import HfApi, constants, errors
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from ..learning.run_folder import METRICS, PICTURES, RECIPE
+from ..models.checkpoint import CONFIG, WEIGHTS
+
+try:
+    import httpx2 as httpx  # what huggingface_hub 2 speaks through
+except ImportError:
+    import httpx
+
+T = TypeVar("T")
+CARD = "README.md"
+# What a push puts into a repository; the rest of it is somebody else's.
+PUSHED = (CONFIG, WEIGHTS, CARD, METRICS, RECIPE, *PICTURES, ".eval_results/*.yaml")
+PASSING = (408, 412, 429, 500, 502, 503, 504)  # 412: someone else has committed since
+LONGEST_WAIT = 60.0
+
+
+def open_api(repo_id: str, token: str | None) -> HfApi:
+    """The Hub's client; ValueError unless repo_id and token have the form that the Hub knows."""
+    if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise ValueError(f"repo_id={repo_id!r} is not of the form 'org/name'.")
+    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("token has blanks or other characters that no token of the Hub has.")
+    return HfApi(token=token, library_name="dtram-hub")
+
+
+def again(function: Callable[..., T], *args, **kwargs) -> T:
+    """Call a function that may be called twice, until it passes or has failed four times."""
+    retrying = Retrying(
+        retry=retry_if_exception(_is_passing), wait=_wait, stop=stop_after_attempt(4), reraise=True
+    )
+    return retrying(function, *args, **kwargs)
+
+
+@contextmanager
+def explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn the client's errors into one sentence each; without their requests, which hold the token."""
+    here = f"repo_id={repo_id!r}"
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise ValueError(f"{here}: {' '.join(str(error).split())}") from None
+    except errors.GatedRepoError:
+        raise PermissionError(
+            f"{here} is gated: ask for access on its page, then log in with `hf auth login`."
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ValueError(
+            f"{here} does not exist on {constants.ENDPOINT}, or your token may not see it; "
+            "log in with `hf auth login` or pass token=."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ValueError(f"revision={revision!r} is no branch, tag or commit of {repo_id!r}.") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if isinstance(_root(error), errors.HfHubHTTPError):
+            raise _of_status(_root(error), here) from None
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError(
+                f"{here} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it."
+            ) from None
+        raise ConnectionError(
+            f"{here} could not be fetched from {constants.ENDPOINT}, and the cache does not have it."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise _of_status(error, here) from None
+    except json.JSONDecodeError:
+        raise ConnectionError(f"{here}: the Hub answers with an error page; try again later.") from None
+    except httpx.HTTPError as error:
+        raise ConnectionError(
+            f"{here}: {constants.ENDPOINT} does not answer ({type(error).__name__}); try again later."
+        ) from None
+
+
+def _of_status(error: errors.HfHubHTTPError, here: str) -> OSError:
+    status = error.response.status_code
+    if status == 401:
+        return PermissionError(f"{here}: the Hub refuses the token; log in with `hf auth login`.")
+    if status == 403:
+        return PermissionError(f"{here}: your token may not write there.")
+    if status == 412:
+        return ConnectionError(f"{here} is being changed by someone else; nothing was pushed, try again.")
+    seconds = _retry_after(error)
+    later = f"in {seconds:.0f} seconds" if seconds else "later"
+    said = error.server_message or "no reason given"
+    return ConnectionError(f"{here}: the Hub answers {status} ({said}); try again {later}.")
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds that the Hub asks to wait for, if it does."""
+    headers = getattr(getattr(_root(error), "response", None), "headers", {})
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _root(error: BaseException) -> BaseException:
+    """Why a file that is not in the cache could not be fetched either, where the client says so."""
+    hidden = isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__
+    return _root(error.__cause__) if hidden else error
+
+
+def _is_passing(error: BaseException) -> bool:
+    root = _root(error)
+    if isinstance(root, errors.HfHubHTTPError) and root.response is not None:
+        return root.response.status_code in PASSING and (_retry_after(error) or 0) <= LONGEST_WAIT
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return not constants.HF_HUB_OFFLINE
+    # An error page where JSON should be; a file of another size than announced is a bare OSError.
+    return isinstance(error, httpx.TransportError | json.JSONDecodeError) or (
+        type(error) is OSError and error.errno is None
+    )
+
+
+def _wait(state: RetryCallState) -> float:
+    return _retry_after(state.outcome.exception()) or wait_exponential_jitter(initial=1, max=8)(state)

@@ -1,0 +1,127 @@
+"""To the Hub: a model directory goes there in one commit."""
+
+import shutil
+import tempfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from torch import nn
+
+from ..files import write_text
+from ..learning.run_folder import METRICS, PICTURES, RunFolder
+from ..models import checkpoint
+from ..models.checkpoint import CONFIG, WEIGHTS
+from . import cards
+from .hub_client import CARD, PUSHED, again, explained, open_api
+
+
+def push(
+    model_or_dir: nn.Module | str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+) -> CommitInfo:
+    """Put a model on the Hub, with its card, in one commit: all of it arrives, or nothing does.
+
+    Of a run's folder, its metrics, recipe and pictures go along, without the folders of this machine that the
+    recipe names. A README.md in the folder is taken as it is, else the card is rendered. Files of an earlier
+    push that this one does not have are removed; any other file of the repository stays.
+
+    Args:
+        model_or_dir: a DTRAM, or a directory with config.json and model.safetensors.
+        repo_id: "org/name"; made if it does not exist.
+        private: who may see a repository that is made. One that exists must be private already.
+        revision: branch, made if it does not exist; `main` unless given.
+        token: of the Hub; the one that `hf auth login` has saved, or HF_TOKEN, unless given.
+        commit_message: title of the commit.
+        create_pr: open a pull request instead of committing to the branch.
+        tag: name of the release that this commit becomes; a name that is taken is refused.
+
+    Returns:
+        The commit: `.oid` is its hash, `.commit_url` its page, `.pr_url` the pull request's.
+
+    Raises:
+        ValueError: a bad argument, or a directory that `DTRAM.from_pretrained` would not load.
+        PermissionError: the token is refused, or may not write there.
+        ConnectionError: the Hub does not answer, or fails again and again; nothing was changed, or all of it.
+    """
+    if tag and create_pr:
+        raise ValueError(f"tag={tag!r} names a commit of a branch; it does not go with create_pr=True.")
+    api, name = open_api(repo_id, token), repo_id.partition("/")[2]
+    settings = {
+        "revision": revision,
+        "commit_message": commit_message or f"Upload {name} with dtram-hub",
+        "create_pr": create_pr,
+    }
+    with tempfile.TemporaryDirectory() as folder, explained(repo_id, revision):
+        _collect(model_or_dir, Path(folder), repo_id)
+        again(_open, api, repo_id, private, None if create_pr else revision, tag)
+        arguments = (api, repo_id, Path(folder), settings)
+        # A second pull request would not be the first one again, as a second commit of the same files is.
+        commit = _commit(*arguments) if create_pr else again(_commit, *arguments)
+    if tag:
+        _tag(api, repo_id, tag, commit)
+    return commit
+
+
+def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -> None:
+    """Put everything that is to be pushed into an empty folder."""
+    name = repo_id.partition("/")[2]
+    if isinstance(model_or_dir, nn.Module):
+        checkpoint.save(model_or_dir, folder, model_or_dir.pretrained_cfg.get("label_names"))
+    else:
+        source = RunFolder(model_or_dir)
+        checkpoint.load(source.path)  # what could not be loaded again is not pushed
+        for file in (CONFIG, WEIGHTS, CARD, METRICS, *PICTURES):
+            if (source.path / file).is_file():
+                shutil.copy(source.path / file, folder / file)
+        if source.exists:
+            write_text(RunFolder(folder).recipe_path, source.public_recipe(name))
+    checkpoint.write_header(folder / WEIGHTS, cards.facts(folder))
+    results = cards.eval_results(folder)
+    if results:
+        (folder / ".eval_results").mkdir()
+        write_text(folder / ".eval_results" / "dtram.yaml", results)
+    if not (folder / CARD).is_file():
+        cards.render_card(folder, name, f"hf-hub:{repo_id}").save(folder / CARD)
+
+
+def _open(api: HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
+    """Make the repository and the branch if need be, and refuse what could not end well."""
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    if private and not api.repo_info(repo_id).private:
+        raise ValueError(f"repo_id={repo_id!r} exists and is public; private=True does not hide it.")
+    if tag and tag in {ref.name for ref in api.list_repo_refs(repo_id).tags}:
+        raise ValueError(f"tag={tag!r} is taken in {repo_id!r}; accepted is the name of a new release.")
+    if branch:
+        api.create_branch(repo_id, branch=branch, exist_ok=True)
+
+
+def _commit(api: HfApi, repo_id: str, folder: Path, settings: dict) -> CommitInfo:
+    """Make the repository hold these files and none of an earlier push; no commit where it does already."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    head = api.repo_info(repo_id, revision=settings["revision"])
+    there = {sibling.rfilename for sibling in head.siblings}
+    stale = [name for name in there - files.keys() if any(fnmatch(name, pattern) for pattern in PUSHED)]
+    operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    operations += [CommitOperationDelete(name) for name in stale]
+    try:
+        return api.create_commit(repo_id, operations, parent_commit=head.sha, **settings)
+    except RuntimeError as error:  # what it makes of any failed upload
+        raise error.__cause__ or error from None
+
+
+def _tag(api: HfApi, repo_id: str, tag: str, commit: CommitInfo) -> None:
+    """Name a commit; where that fails, the error says that the files are there all the same."""
+    try:
+        with explained(repo_id, commit.oid):
+            again(api.create_tag, repo_id, tag=tag, revision=commit.oid, exist_ok=True)
+    except OSError as error:
+        there = f"The files are there, as commit {commit.oid}, without their tag."
+        raise type(error)(f"{error} {there}") from None
