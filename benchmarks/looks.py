@@ -17,12 +17,13 @@ from accelerate import Accelerator
 
 import dtram_hub
 from dtram_hub.data.splits import Split
-from dtram_hub.learning.curriculum import Task, enter_stage, plan_stages
-from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.curriculum import enter_stage, plan_stages
+from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.recipe import Recipe, load_data, read_recipe
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.flops import count_compute
+from dtram_hub.models.normalise import Normalise
 from timing import alternate
 
 
@@ -39,8 +40,7 @@ def build(run: Path, recipe: Recipe, classes: int, stage, stop_threshold: float)
 
 def contenders(run: Path, recipe: Recipe, classes: int, sizes: list[int]) -> dict[str, DTRAM]:
     """The models of a run by what they are called."""
-    settings = {name: vars(stage) for name, stage in vars(recipe.stages).items()}
-    stages = plan_stages(recipe.model["num_steps"], settings, curriculum=recipe.curriculum)
+    stages = plan_stages(recipe.model["num_steps"], recipe.stages, curriculum=recipe.curriculum)
     threshold = checkpoint.load(run).stop_threshold
     found = {}
     for size in dict.fromkeys([recipe.model["context_size"], *sizes]):
@@ -49,8 +49,7 @@ def contenders(run: Path, recipe: Recipe, classes: int, sizes: list[int]) -> dic
         found[f"encoder at {size} pixels"] = model
     fixed = [stage for stage in stages[1:] if not stage.dynamic]
     for stage in [*fixed[-1:], *(stage for stage in stages if stage.dynamic)]:
-        title = "DT-RAM" if stage.dynamic else f"RAM, {stage.num_steps} steps"
-        found[title] = build(run, recipe, classes, stage, threshold)
+        found[stage.title] = build(run, recipe, classes, stage, threshold)
     return {f"{run.name}: {title}": model for title, model in found.items()}
 
 
@@ -77,7 +76,7 @@ def main() -> None:
     for run, own in recipes.items():
         models |= contenders(run, own, len(data.class_names), args.sizes)
     first = next(iter(models.values()))
-    task = Task(first, first.pretrained_cfg["mean"], first.pretrained_cfg["std"])
+    normalise = Normalise(first.pretrained_cfg).to(accelerator.device)
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: args.images].sort().values
     shown = Split(test.at(some), test.labels[some])
     print(
@@ -88,7 +87,7 @@ def main() -> None:
     )
 
     def answer(model: DTRAM, split: Split):
-        return predict_split(model.to(accelerator.device), split, task.normalise, accelerator, args.batch)
+        return Evaluator(model.to(accelerator.device), normalise, accelerator, args.batch).predict(split)
 
     times = alternate(
         {name: lambda model=model: answer(model, shown) for name, model in models.items()}, args.repeats

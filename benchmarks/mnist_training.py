@@ -34,7 +34,10 @@ import dtram_hub
 from dtram_hub.data import augment
 from dtram_hub.data.mnist import IDX_FILES, read_mnist
 from dtram_hub.data.splits import index_batches
-from dtram_hub.learning.curriculum import Stage, Task, enter_stage
+from dtram_hub.learning.curriculum import Stage, enter_stage
+from dtram_hub.learning.losses import LossConfig
+from dtram_hub.learning.task import Task
+from dtram_hub.models.normalise import Normalise
 from timing import alternate
 
 STEPS, CROP, WIDTH, BATCH, STD = 6, 8, 256, 128, 0.1
@@ -91,8 +94,8 @@ class PlainRAM(nn.Module):
 def ours(bf16: bool = False) -> Callable[[Tensor, Tensor], None]:
     """Our training step, as training/train.py takes it."""
     model = timm.create_model("dtram_glimpse_mlp", num_steps=STEPS, location_std=STD)
-    enter_stage(model, Stage("ram", STEPS, False, 1, 1e-3))
-    task = Task(model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]).train()
+    enter_stage(model, Stage(kind="ram", num_steps=STEPS))
+    task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, 1e-3, fused=True)
 

@@ -17,8 +17,11 @@ from torch import Tensor
 
 import dtram_hub
 from dtram_hub import DTRAM, Prediction
-from dtram_hub.learning.curriculum import Stage, Task, enter_stage
+from dtram_hub.learning.curriculum import Stage, enter_stage
+from dtram_hub.learning.losses import LossConfig
+from dtram_hub.learning.task import Task
 from dtram_hub.models.glimpse import context_view, glimpses
+from dtram_hub.models.normalise import Normalise
 from timing import alternate
 
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
@@ -100,8 +103,8 @@ def main() -> None:
 
     for batch in args.batches:
         model = timm.create_model(args.model, num_classes=200)
-        enter_stage(model, Stage("dtram", model.num_steps, True, 1, 1e-3))
-        task = Task(model, (0.0,) * 3, (1.0,) * 3).train()
+        enter_stage(model, Stage(kind="dtram", num_steps=model.num_steps))
+        task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
         optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
         images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
         labels = torch.randint(0, 200, (batch,))

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import (
+    LossConfig,
     baseline_loss,
     classification_loss,
     delayed_rewards,
     discounted_returns,
     dtram_loss,
+    leave_one_out,
     reinforce_loss,
-    sibling_returns,
     step_mask,
 )
 from dtram_hub.models.dtram import Rollout
@@ -169,9 +170,8 @@ def test_estimator_mean_is_the_exact_gradient_over_all_stop_patterns(num_steps: 
         loss = dtram_loss(
             fixed_rollout(stop_logits, logits, steps),
             label,
+            LossConfig(discount=discount, baseline_weight=0.0, entropy_weight=0.0),
             dynamic=True,
-            discount=discount,
-            baseline_weight=0.0,
         )
         (gradient,) = torch.autograd.grad(loss.total, weights)
         mean_gradient += prob * gradient
@@ -201,7 +201,7 @@ def test_sampled_estimator_agrees_with_enumeration() -> None:
 def test_labels_out_of_range_are_named(label: int) -> None:
     rollout = fixed_rollout(torch.zeros(1, 2), torch.zeros(1, 2, 3), torch.tensor([1]))
     with pytest.raises(ValueError, match=rf"labels run from {label} to {label}; accepted are 0 to 2"):
-        dtram_loss(rollout, torch.tensor([label]), dynamic=True)
+        dtram_loss(rollout, torch.tensor([label]), LossConfig(), dynamic=True)
 
 
 def test_location_gradient_is_the_score_function() -> None:
@@ -253,7 +253,7 @@ def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> Non
         aggregate=aggregate,
         location_input=True,
     )
-    enter_stage(model, Stage("dtram", 3, True, 1, 0.1))
+    enter_stage(model, Stage(kind="dtram", num_steps=3))
     for module in (model.stop_head[-1], model.head):  # off the zeros that they start from
         torch.nn.init.normal_(module.weight)
     heads = ("locator", "stop_head", "head", "baseline", "encoder.head")
@@ -275,7 +275,7 @@ def test_whole_loss_by_hand(dynamic: bool) -> None:
     )
     last = int(steps)
     label = logits[0, last - 1].argmax()[None]
-    found = dtram_loss(rollout, label, dynamic=dynamic, discount=0.9, entropy_weight=0.3)
+    found = dtram_loss(rollout, label, LossConfig(discount=0.9, entropy_weight=0.3), dynamic=dynamic)
     reward = 0.9**2 if dynamic else 1.0
     places = -1.5 * (reward - baselines[0, 1]) + (0 if dynamic else -0.7 * (reward - baselines[0, 2]))
     expected = sum(F.cross_entropy(logits[:, t], label) for t in range(last)) - places
@@ -304,13 +304,15 @@ def test_a_reward_of_probability_tells_right_answers_apart() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_a_reward_of_likelihood_by_hand() -> None:
+def test_a_reward_of_log_likelihood_by_hand() -> None:
     probs = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.9, 0, 0]])
-    found = delayed_rewards(probs.log()[:, None], torch.zeros(4).long(), torch.ones(4).long(), "likelihood")
+    found = delayed_rewards(
+        probs.log()[:, None], torch.zeros(4).long(), torch.ones(4).long(), "log_likelihood"
+    )
     torch.testing.assert_close(found, torch.tensor([[1.0], [0.0], [0.5], [0.0]]))  # log 0.5 / log 4 = -0.5
 
 
-def test_with_likelihood_a_look_is_worth_most_where_the_first_one_fails() -> None:
+def test_with_log_likelihood_a_look_is_worth_most_where_the_first_one_fails() -> None:
     """Two kinds of images, two places; place A shows much of the first kind, place B less of the second."""
     shown = torch.tensor([[0.9, 0.1], [0.1, 0.7]])  # (kind, place): probability of the right class
     first, labels, steps = shown[:, 0], torch.zeros(2).long(), torch.ones(2).long()
@@ -322,16 +324,16 @@ def test_with_likelihood_a_look_is_worth_most_where_the_first_one_fails() -> Non
         return delayed_rewards(logits, labels, steps, reward).mean().item()
 
     assert worth(0, "probability") > worth(1, "probability")
-    assert worth(0, "likelihood") < worth(1, "likelihood")
+    assert worth(0, "log_likelihood") < worth(1, "log_likelihood")
 
 
-def test_siblings_are_the_other_rollouts_of_the_image() -> None:
+def test_leave_one_out_is_the_mean_of_the_other_rollouts_of_the_image() -> None:
     returns = torch.tensor([[1.0], [0.0], [0.5], [0.2], [0.2], [0.8]])
     expected = torch.tensor([[0.25], [0.75], [0.5], [0.5], [0.5], [0.2]])
-    torch.testing.assert_close(sibling_returns(returns, 3), expected)
+    torch.testing.assert_close(leave_one_out(returns, 3), expected)
 
 
-def test_what_all_siblings_got_teaches_no_policy() -> None:
+def test_a_return_that_all_rollouts_of_an_image_got_teaches_no_policy() -> None:
     logits = torch.tensor([[[4.0, 0.0]], [[4.0, 0.0]], [[0.0, 4.0]], [[4.0, 0.0]]])
     log_probs = torch.zeros(4, 1, requires_grad=True)
     rollout = Rollout(
@@ -343,6 +345,7 @@ def test_what_all_siblings_got_teaches_no_policy() -> None:
         baselines=torch.full((4, 2), 0.3),
     )
     labels = torch.zeros(4, dtype=torch.int64)
-    dtram_loss(rollout, labels, dynamic=False, baseline="siblings", num_rollouts=2).total.backward()
+    config = LossConfig(baseline="leave_one_out")
+    dtram_loss(rollout, labels, config, dynamic=False, num_rollouts=2).total.backward()
     # The first image's two rollouts are both right, of the second's the first is wrong and the other right.
     torch.testing.assert_close(log_probs.grad.flatten(), torch.tensor([0.0, 0.0, 1.0, -1.0]) / 4)

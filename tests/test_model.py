@@ -7,8 +7,11 @@ import torch
 import dtram_hub
 from conftest import make_undecided
 from dtram_hub import DTRAM
-from dtram_hub.learning.curriculum import Stage, Task, enter_stage
+from dtram_hub.learning.curriculum import Stage, enter_stage
+from dtram_hub.learning.losses import LossConfig
+from dtram_hub.learning.task import Task
 from dtram_hub.models.glimpse import context_view, glimpses, retina
+from dtram_hub.models.normalise import Normalise
 
 
 def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
@@ -228,13 +231,13 @@ def test_training_forward_samples(small_model: DTRAM) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        Stage("encoder", 1, False, 1, 0.1),
-        Stage("ram_3", 3, False, 1, 0.1),
-        Stage("dtram", 3, True, 1, 0.1),
-        Stage("ram_3_only_places", 3, False, 1, 0.1, freeze="answers"),
-        Stage("dtram_only_stops", 3, True, 1, 0.1, freeze="answers"),
+        Stage(kind="encoder", num_steps=1),
+        Stage(kind="ram", num_steps=3),
+        Stage(kind="dtram", num_steps=3),
+        Stage(kind="ram", num_steps=3, freeze="answers"),
+        Stage(kind="dtram", num_steps=3, freeze="answers"),
     ],
-    ids=lambda s: s.name,
+    ids=lambda s: f"{s.name}-{s.freeze}",
 )
 def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) -> None:
     model = DTRAM(
@@ -252,7 +255,8 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
         location_input=True,
     )
     enter_stage(model, stage)
-    task = Task(model, (0.0,), (1.0,), num_rollouts=2).train()
+    normalise = Normalise({"mean": (0.0,), "std": (1.0,)})
+    task = Task(model, normalise, LossConfig(), num_rollouts=2).train()
     task(torch.randint(0, 255, (8, 1, 24, 24), dtype=torch.uint8), torch.arange(8) % 3).total.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
@@ -286,7 +290,8 @@ def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
     model = DTRAM("resnet18", 3, 3, 2, 64, "resize", 32, 32, hidden_size=16)
     images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
     for frozen in (True, False):
-        task = Task(model, (0.5,) * 3, (0.5,) * 3, freeze_batch_norm=frozen).train()
+        normalise = Normalise({"mean": (0.5,) * 3, "std": (0.5,) * 3})
+        task = Task(model, normalise, LossConfig(), freeze_batch_norm=frozen).train()
         before = model.encoder.bn1.running_mean.clone()
         task(images, torch.zeros(4, dtype=torch.int64))
         assert torch.equal(model.encoder.bn1.running_mean, before) == frozen

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dtram_hub.learning.curriculum import plan_stages
+from dtram_hub.learning.curriculum import KINDS, StageConfig, Stages, plan_stages
 from dtram_hub.learning.recipe import Recipe, read_recipe, write_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "training" / "recipes").glob("*.yaml"))
@@ -39,7 +39,7 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
         ("loss.discount=1.2", r"loss.discount=1.2 is not a number in \(0, 1\]"),
         ("loss.supervision=some", "loss.supervision='some' is not one of"),
         ("stages.dtram.reward=wrong", "stages.dtram.reward='wrong' is not one of 'correct', 'probability', "),
-        ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'siblings'"),
+        ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'leave_one_out'"),
         ("optimizer.places_rate=-1", r"optimizer.places_rate=-1.0 is not a number in \[0, inf\]"),
         ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),
         ("precision=int8", "precision='int8'"),
@@ -51,9 +51,20 @@ def test_bad_overrides_are_named(override: str, message: str) -> None:
         read_recipe(RECIPES[0], [override])
 
 
-def test_siblings_need_rollouts() -> None:
-    with pytest.raises(ValueError, match=r"loss.baseline='siblings' needs num_rollouts of 2 or more, not 1"):
-        read_recipe(RECIPES[0], ["loss.baseline=siblings", "num_rollouts=1"])
+def test_leave_one_out_needs_rollouts() -> None:
+    words = ["loss.baseline=leave_one_out", "num_rollouts=1"]
+    with pytest.raises(ValueError, match=r"loss.baseline='leave_one_out' needs num_rollouts of 2 or more"):
+        read_recipe(RECIPES[0], words)
+
+
+def test_old_values_are_read_as_the_new_ones(tmp_path: Path) -> None:
+    old = "loss: {reward: likelihood, baseline: siblings}\nnum_rollouts: 2\n"
+    old += "stages: {ram: {reward: likelihood}}"
+    (tmp_path / "old.yaml").write_text(old)
+    recipe = read_recipe(tmp_path / "old.yaml", ["stages.dtram.reward=likelihood"])
+    assert (recipe.loss.reward, recipe.loss.baseline) == ("log_likelihood", "leave_one_out")
+    rewards = [getattr(recipe.stages, kind).reward for kind in ("encoder", "ram", "dtram")]
+    assert rewards == [None, "log_likelihood", "log_likelihood"]
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
@@ -64,10 +75,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         read_recipe(tmp_path / "broken.yaml")
 
 
-def settings(**epochs: int) -> dict[str, dict]:
-    return {
-        kind: {"epochs": epochs.get(kind, 2), "learning_rate": 0.1} for kind in ("encoder", "ram", "dtram")
-    }
+def settings(**epochs: int) -> Stages:
+    return Stages(**{kind: StageConfig(epochs=epochs.get(kind, 2), learning_rate=0.1) for kind in KINDS})
 
 
 def plan(*args, **kwargs) -> list[tuple]:

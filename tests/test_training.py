@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,13 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from timm.models import group_parameters
 
 import ablate
 import export_stage as export_script
 import train as train_script
 from dtram_hub.learning.curriculum import plan_stages
+from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.recipe import write_recipe
 from dtram_hub.learning.resume import shared_stages
 from dtram_hub.models import checkpoint
@@ -255,7 +256,7 @@ def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Pat
         words = ["model.num_steps=2", "mean_steps=null", f"model.aggregate={aggregate}"]
         words.append("stages_until=encoder")
         recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, words)
-        return recipe, plan_stages(2, asdict(recipe.stages))
+        return recipe, plan_stages(2, recipe.stages)
 
     recipe, stages = plan("residual")
     (tmp_path / "stages").mkdir()
@@ -319,8 +320,8 @@ def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None
         run.set_exploration(stage, epoch)
         assert run.model.location_std == pytest.approx(expected)
     train_script.enter_stage(run.model, stage)
-    optimizer = run.make_optimizer(stage)
-    train_script.set_learning_rate(optimizer, stage, run.recipe.optimizer, 1.1)
+    optimizer = make_optimizer(run.model, run.recipe.optimizer, stage.learning_rate)
+    set_learning_rate(optimizer, stage.learning_rate * rate_factor(run.recipe.optimizer, 1.1, stage.epochs))
     rates = [group["lr"] for group in optimizer.param_groups]
     assert rates[0] == pytest.approx(stage.learning_rate / 2)  # half way down the cosine, warm-up left out
     assert rates[1] == rates[0] / 4
@@ -365,7 +366,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
         (["data.source=imagefolder"], "data.options.num_train is unknown to data.source='imagefolder'"),
         (["model.num_classes=7"], "model.num_classes=7, but data.source has 10 classes"),
         (["model.glimpse_crop=99"], "image_size=32 is smaller than the largest view, 99 pixels"),
-        (["stages.ram.split=trian"], "split of stage 'ram_2'='trian' is not one of 'train'"),
+        (["stages.ram.split=trian"], "stages.ram.split='trian' is not one of 'train'"),
         (["accumulation=99"], "accumulation=99 is more than the 22 batches in an epoch of stage 'encoder'"),
         (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
         (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
@@ -400,10 +401,10 @@ def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Pa
     recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words, "model.image_size=64"])
     run = train_script.Run(recipe, resume=False)
     train_script.enter_stage(run.model, run.stages[1])
-    optimizer = run.make_optimizer(run.stages[1])
+    optimizer = make_optimizer(run.model, run.recipe.optimizer, run.stages[1].learning_rate)
     names = {parameter: name for name, parameter in run.model.named_parameters()}
-    rates = {names[p]: group["rate"] for group in optimizer.param_groups for p in group["params"]}
-    layers = train_script.layer_numbers(run.model)
+    rates = {names[p]: group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
+    layers = group_parameters(run.model, run.model.group_matcher(), reverse=True)
     assert rates["head.weight"] == rates["input_to_hidden.weight"] == 1
     assert (rates["locator.weight"], rates["places"]) == (0.1, 30)
     assert rates["encoder.conv_stem.weight"] == 0.5 ** layers["head.weight"]

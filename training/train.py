@@ -16,7 +16,7 @@ import platform
 import re
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import accelerate
@@ -26,7 +26,6 @@ import timm
 import torch
 from accelerate import Accelerator
 from omegaconf import OmegaConf
-from timm.models import group_parameters
 from tqdm.auto import tqdm
 
 import dtram_hub
@@ -35,12 +34,15 @@ from dtram_hub.data import augment
 from dtram_hub.data import splits as data
 from dtram_hub.data.canvas import TRANSFORM
 from dtram_hub.learning import report
-from dtram_hub.learning.curriculum import Stage, Task, enter_stage, plan_stages
-from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.curriculum import Stage, enter_stage, plan_stages
+from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, write_recipe
 from dtram_hub.learning.resume import Progress, last_progress, save_progress, shared_stages
+from dtram_hub.learning.task import Task
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
+from dtram_hub.models.normalise import Normalise
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"
@@ -101,19 +103,21 @@ class Run:
         if self.data.skipped:
             self.accelerator.print(f"data: left out {self.data.skipped} broken files")
         self.model = self.build_model()
+        normalise = Normalise(self.model.pretrained_cfg).to(self.accelerator.device)
+        self.evaluator = Evaluator(self.model, normalise, self.accelerator, 4 * recipe.batch_size)
         self.location_std = self.model.location_std
         self.stages = plan_stages(
             self.model.num_steps,
-            asdict(recipe.stages),
+            recipe.stages,
             curriculum=recipe.curriculum,
             context=self.model.context != "none",
         )
         if not self.stages:
             raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
         for stage in self.stages:
-            for name in stage.split.split("+"):
-                check_choice(f"split of stage {stage.name!r}", name, self.data.splits)
-            batches = sum(len(self.data.splits[name]) for name in stage.split.split("+")) // recipe.batch_size
+            for name in stage.splits:
+                check_choice(f"stages.{stage.kind}.split", name, self.data.splits)
+            batches = sum(len(self.data.splits[name]) for name in stage.splits) // recipe.batch_size
             if recipe.accumulation > max(1, batches):
                 raise ValueError(
                     f"accumulation={recipe.accumulation} is more than the {max(1, batches)} batches in an "
@@ -210,17 +214,17 @@ class Run:
             checkpoint.load_weights(self.model, self.stage_file(self.stages[self.progress.stage - 1]))
         enter_stage(self.model, stage)
         self.task = self.make_task(stage)
-        self.optimizer = self.make_optimizer(stage)
+        self.optimizer = make_optimizer(self.model, self.recipe.optimizer, stage.learning_rate)
         task, optimizer = self.accelerator.prepare(self.task, self.optimizer)
         if self.resumed is not None:
             self.accelerator.load_state(str(self.resumed))
             self.resumed = None
-        split = data.join([self.data.splits[name] for name in stage.split.split("+")])
+        split = data.join([self.data.splits[name] for name in stage.splits])
         for epoch in range(self.progress.epochs_done, stage.epochs):
             start = time.perf_counter()
             scores = self.train_epoch(stage, epoch, split, task, optimizer)
             # What was trained on validation is not to be chosen by it: its last epoch is kept, untested.
-            learned = "validation" in stage.split.split("+")
+            learned = "validation" in stage.splits
             if not learned:
                 scores["validation_return"] = self.validate(stage)
             score = scores.get("validation_return", scores["reward"])
@@ -273,7 +277,8 @@ class Run:
             images = augment.crop_and_colour(images, crop, recipe.data.colour)
             if any(recipe.data.distort.values()):
                 images = augment.distort(images, **recipe.data.distort)
-            set_learning_rate(optimizer, stage, recipe.optimizer, epoch + i / count)
+            factor = rate_factor(recipe.optimizer, epoch + i / count, stage.epochs)
+            set_learning_rate(optimizer, stage.learning_rate * factor)
             self.set_exploration(stage, epoch + i / count)
             with accelerator.accumulate(task):
                 loss = task(images, labels)
@@ -299,42 +304,20 @@ class Run:
 
     def validate(self, stage: Stage) -> float:
         """Mean return on validation: for a RAM, its accuracy."""
-        found = predict_split(
-            self.model, self.data.splits["validation"], self.task.normalise, self.accelerator, self.eval_batch
-        )
+        found = self.evaluator.predict(self.data.splits["validation"])
         return found.mean_return(self.recipe.loss.discount if stage.dynamic else 1.0)
 
     def make_task(self, stage: Stage) -> Task:
-        own = {} if stage.reward is None else {"reward": stage.reward}
+        recipe = self.recipe
+        loss = recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward)
         return Task(
             self.model,
-            self.model.pretrained_cfg["mean"],
-            self.model.pretrained_cfg["std"],
+            self.evaluator.normalise,
+            loss,
             freeze_encoder=stage.freeze != "nothing",
-            freeze_batch_norm=self.recipe.freeze_batch_norm,
-            num_rollouts=self.recipe.num_rollouts,
-            **asdict(self.recipe.loss) | own,
+            freeze_batch_norm=recipe.freeze_batch_norm,
+            num_rollouts=recipe.num_rollouts,
         )
-
-    def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        """Parameters in groups by their share of the learning rate: by layer, and of where to look."""
-        settings, layers = self.recipe.optimizer, layer_numbers(self.model)
-        own = {"locator": settings.locator_rate, "places": settings.places_rate}
-        groups = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                rate = settings.layer_decay ** (max(layers.values()) - layers[name])
-                rate *= own.get(name.split(".")[0], 1)
-                groups.setdefault(rate, []).append(parameter)
-        groups = [{"params": parameters, "rate": rate} for rate, parameters in groups.items()]
-        common = {"lr": stage.learning_rate, "weight_decay": settings.weight_decay}
-        if settings.name == "sgd":
-            return torch.optim.SGD(groups, momentum=settings.momentum, **common)
-        return torch.optim.AdamW(groups, fused=True, **common)
-
-    @property
-    def eval_batch(self) -> int:
-        return 4 * self.recipe.batch_size
 
     def stage_file(self, stage: Stage) -> Path:
         return self.output / "stages" / f"{stage.name}.safetensors"
@@ -343,15 +326,15 @@ class Run:
         """Test every stage once, save the model, write and draw the results, print the table."""
         self.model.location_std = self.location_std
         world = self.accelerator.num_processes
-        self.task = self.make_task(self.stages[-1]).to(self.accelerator.device)
+        self.model.to(self.accelerator.device)
         report.write_report(
             self.output,
             self.model,
             self.data,
             self.stages,
-            self.task.normalise,
+            self.evaluator.normalise,
             self.accelerator,
-            self.eval_batch,
+            self.evaluator.batch_size,
             {
                 "seed": self.recipe.seed,
                 "seconds": self.progress.seconds,
@@ -390,24 +373,6 @@ def processes_asked_for() -> int:
 def derive_seed(*parts: int) -> int:
     """One seed from several numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-def layer_numbers(model: DTRAM) -> dict[str, int]:
-    """The layer of every parameter, as timm counts: 0 at the encoder's stem, all on top is the last."""
-    return group_parameters(model, model.group_matcher(), reverse=True)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, stage: Stage, settings, epoch: float) -> None:
-    """The schedule, as a function of the (fractional) epoch alone, so that there is no state to restore."""
-    rate, done = stage.learning_rate, epoch / stage.epochs
-    if done < settings.warmup:
-        rate *= done / settings.warmup
-    elif settings.schedule == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * (done - settings.warmup) / (1 - settings.warmup)))
-    elif settings.schedule == "step":
-        rate *= settings.step_factor ** (int(epoch) // settings.step_epochs)
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate"]
 
 
 if __name__ == "__main__":

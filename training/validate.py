@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 
-from dtram_hub.learning.curriculum import Task
-from dtram_hub.learning.evaluation import predict_split
+from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.models import checkpoint
+from dtram_hub.models.normalise import Normalise
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -45,13 +45,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"validate.py: {error}")
     accelerator = Accelerator()
     model.to(accelerator.device)
-    task = Task(model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]).to(accelerator.device)
+    normalise = Normalise(model.pretrained_cfg).to(accelerator.device)
+    evaluator = Evaluator(model, normalise, accelerator, 4 * recipe.batch_size)
     split = splits.splits[args.split]
     table = Table(title=f"{args.checkpoint}: {len(split)} {args.split} images, each answered once")
     for heading in ("stop threshold", "mean steps", "accuracy"):
         table.add_column(heading, justify="right")
     for threshold in sorted({*THRESHOLDS, model.stop_threshold}) if model.dynamic else [1.0]:
-        answers = predict_split(model, split, task.normalise, accelerator, 4 * recipe.batch_size, threshold)
+        answers = evaluator.predict(split, threshold)
         scores = answers.scores()
         if args.json:
             accelerator.print(json.dumps({"stop_threshold": threshold} | scores))

@@ -1,147 +1,191 @@
 """The order in which a DT-RAM is learned (section 3.4): encoder -> RAM with 2, 3, .. T steps -> DT-RAM.
 
-Each stage starts from the weights that the one before it ended with, and trains only what takes part in it.
+Each stage starts from the weights that the one before it ended with, and trains only the parts of the model
+that take part in it.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..checks import check_choice, check_integer, check_number
 from ..models.dtram import DTRAM
-from .losses import Loss, dtram_loss
+from .losses import REWARDS
 
 FREEZES = ("nothing", "encoder", "answers")
 
 
-@dataclass
-class Stage:
-    """One stage: what it is called, how many steps it takes, and how it is trained.
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage.
 
-    split: names of the data splits that it trains on, joined by "+".
-    freeze: what stays as it is: "nothing", the "encoder", or all that "answers", which leaves the policy that
-        the stage is about and the baseline: where to look in a RAM, when to stop in the DT-RAM (how the
-        authors train their dynamic stage).
-    crop: of the training images, the smallest part of each that is enlarged to the whole; None as elsewhere.
-    reward: what is rewarded, see `delayed_rewards`; None as elsewhere.
-    location_std: of the location policy at the start of the stage; it falls evenly to the model's own.
+    name: of its stages, with their number of steps filled in.
+    title: the same, for people.
+    lengths: T -> the numbers of steps of its stages, in order.
+    dynamic: whether the stop policy is in force.
+    part: the part of the model that the kind is about.
+    needs_context: whether the kind has a stage only where the first step is a context view.
     """
 
     name: str
-    num_steps: int
-    dynamic: bool
-    epochs: int
-    learning_rate: float
+    title: str
+    lengths: Callable[[int], list[int]]
+    dynamic: bool = False
+    part: str | None = None
+    needs_context: bool = False
+
+
+KINDS = {
+    "encoder": Kind("encoder", "encoder alone", lambda most: [1], needs_context=True),
+    "ram": Kind("ram_{steps}", "RAM, {steps} steps", lambda most: list(range(2, most + 1)), part="locator"),
+    "dtram": Kind(
+        "dtram", "DT-RAM, at most {steps} steps", lambda most: [most], dynamic=True, part="stopper"
+    ),
+}
+
+
+@dataclass
+class StageConfig:
+    """The recipe's section `stages.KIND`: how the stages of one kind are trained.
+
+    epochs: of each stage, or 0 for none of this kind.
+    learning_rate: at its highest.
+    split: names of the data splits to train on, joined by "+".
+    freeze: the weights that stay: of "nothing"; of the "encoder"; or of all that "answers", which leaves the
+        part that the kind is about and the baseline (how the authors train their dynamic stage).
+    crop: the smallest part of a training image, as a share of its area, that is enlarged to the whole;
+        None for the recipe's `data.crop`.
+    reward: a key of REWARDS; None for the recipe's `loss.reward`.
+    location_std: spread of the location policy at the start of a stage; it falls evenly to the model's own.
+
+    Raises:
+        ValueError: a value is not one of these.
+    """
+
+    epochs: int = 30
+    learning_rate: float = 1e-3
     split: str = "train"
     freeze: str = "nothing"
     crop: float | None = None
     reward: str | None = None
     location_std: float | None = None
 
+    def __post_init__(self):
+        check_integer("epochs", self.epochs, 0)
+        check_number("learning_rate", self.learning_rate, 0, math.inf)
+        check_choice("freeze", self.freeze, FREEZES)
+        if self.crop is not None:
+            check_number("crop", self.crop, 0, 1, open_low=True)
+        if self.reward is not None:
+            check_choice("reward", self.reward, REWARDS)
+        if self.location_std is not None:
+            check_number("location_std", self.location_std, 0, 2, open_low=True)
+
+
+@dataclass
+class Stages:
+    """The recipe's section `stages`: one section for every key of KINDS, in the order of training."""
+
+    encoder: StageConfig = field(default_factory=StageConfig)
+    ram: StageConfig = field(default_factory=StageConfig)
+    dtram: StageConfig = field(default_factory=StageConfig)
+
+
+@dataclass(kw_only=True)
+class Stage(StageConfig):
+    """One stage of a training: its kind, its number of steps, and how it is trained."""
+
+    kind: str
+    num_steps: int
+
+    @property
+    def name(self) -> str:
+        """Of the stage in files and logs: encoder, ram_2, dtram."""
+        return KINDS[self.kind].name.format(steps=self.num_steps)
+
+    @property
+    def title(self) -> str:
+        """Of its model in tables."""
+        return KINDS[self.kind].title.format(steps=self.num_steps)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the stop policy is in force."""
+        return KINDS[self.kind].dynamic
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the data splits to train on."""
+        return self.split.split("+")
+
 
 def plan_stages(
-    num_steps: int, settings: dict[str, dict], *, curriculum: bool = True, context: bool = True
+    num_steps: int, configs: Stages, *, curriculum: bool = True, context: bool = True
 ) -> list[Stage]:
     """The stages of one training, in order.
 
     Args:
         num_steps: T.
-        settings: for each of "encoder", "ram" and "dtram" the `Stage` fields epochs, learning_rate, split and
-            freeze. A kind with 0 epochs is left out.
-        curriculum: if not, RAM starts with all T steps at once, for as many epochs as its stages would have
-            had together (Table 8).
-        context: whether the first look is a context view; if not, there is no encoder stage.
+        configs: how each kind is trained.
+        curriculum: if not, a kind with several stages has only the longest, for as many epochs as all of them
+            together (Table 8).
+        context: whether the first step is a context view; if not, there is no encoder stage.
     """
-    stages = [Stage("encoder", 1, False, **settings["encoder"])] if context else []
-    lengths = range(2, num_steps + 1)
-    if curriculum:
-        stages += [Stage(f"ram_{t}", t, False, **settings["ram"]) for t in lengths]
-    elif num_steps > 1:
-        epochs = settings["ram"]["epochs"] * len(lengths)
-        stages += [Stage(f"ram_{num_steps}", num_steps, False, **(settings["ram"] | {"epochs": epochs}))]
-    stages += [Stage("dtram", num_steps, True, **settings["dtram"])]
-    return [stage for stage in stages if stage.epochs]
+    stages = []
+    for kind, about in KINDS.items():
+        config, lengths = getattr(configs, kind), about.lengths(num_steps)
+        if not config.epochs or (about.needs_context and not context):
+            continue
+        if not curriculum and lengths:
+            config, lengths = replace(config, epochs=config.epochs * len(lengths)), lengths[-1:]
+        values = {key.name: getattr(config, key.name) for key in fields(StageConfig)}
+        stages += [Stage(kind=kind, num_steps=steps, **values) for steps in lengths]
+    return stages
 
 
 def enter_stage(model: DTRAM, stage: Stage) -> None:
-    """Set steps and stopping, and let only the parameters train that take part in this stage.
+    """Make a model ready to be trained in a stage: set, freeze, reset."""
+    set_steps(model, stage)
+    freeze(model, stage)
+    reset(model, stage)
 
-    When the stop policy comes into force it is made to stop with probability 1 / T after any step, so that
-    every number of steps is tried before any is preferred.
-    """
+
+def set_steps(model: DTRAM, stage: Stage) -> None:
+    """Take the stage's number of steps, with or without the stop policy."""
     model.num_steps, model.dynamic = stage.num_steps, stage.dynamic
-    model.requires_grad_(True)
-    if stage.freeze == "answers":
-        model.requires_grad_(False)
-        for module in (model.baseline, model.stop_head if stage.dynamic else model.locator):
+
+
+def freeze(model: DTRAM, stage: Stage) -> None:
+    """Let only those parameters train that take part in the stage and are not frozen in it."""
+    trains = stage.freeze != "answers"
+    model.requires_grad_(trains)
+    if not trains:
+        for module in (model.baseline, *_modules(model, KINDS[stage.kind].part)):
             module.requires_grad_(True)
-        if model.places is not None:
-            model.places.requires_grad_(not stage.dynamic)
-    idle = [] if stage.dynamic else [model.stop_head]
+    idle = [] if stage.dynamic else _modules(model, "stopper")
     if stage.num_steps == 1 and model.context != "none":
-        idle += [model.hidden_to_hidden, model.locator, model.location_to_hidden]
+        idle += [model.hidden_to_hidden, model.location_to_hidden, *_modules(model, "locator")]
     if stage.freeze == "encoder":
         idle.append(model.encoder)
     for module in idle:
         if module is not None:
             module.requires_grad_(False)
+
+
+def reset(model: DTRAM, stage: Stage) -> None:
+    """Let a stop policy that comes into force stop with probability 1 / T after any step.
+
+    Every number of steps is then tried before any is preferred.
+    """
     if stage.dynamic:
         nn.init.zeros_(model.stop_head[-1].weight)
         nn.init.constant_(model.stop_head[-1].bias, -math.log(max(stage.num_steps - 1, 1)))
 
 
-class Task(nn.Module):
-    """Model and loss in one module, for accelerate to prepare: DDP only sees what happens in `forward`.
-
-    Args:
-        model: a DTRAM, already in its stage.
-        mean, std: of the colour channels, in [0, 1], as timm's data configuration gives them.
-        freeze_encoder: keep the encoder in evaluation mode.
-        freeze_batch_norm: keep the encoder's batch norm at its running statistics.
-        num_rollouts: M, Monte-Carlo rollouts per image.
-        loss: keywords of `dtram_loss`.
-    """
-
-    def __init__(
-        self,
-        model: DTRAM,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        *,
-        freeze_encoder: bool = False,
-        freeze_batch_norm: bool = True,
-        num_rollouts: int = 1,
-        **loss,
-    ):
-        super().__init__()
-        self.model = model
-        self.freeze_encoder = freeze_encoder
-        self.freeze_batch_norm = freeze_batch_norm
-        self.num_rollouts = num_rollouts
-        self.loss = loss
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-
-    def train(self, mode: bool = True) -> "Task":
-        """As in torch, except for what is frozen."""
-        super().train(mode)
-        if self.freeze_encoder:
-            self.model.encoder.eval()
-        if self.freeze_batch_norm:
-            for module in self.model.encoder.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> float32 as the encoder wants it."""
-        return (images.float() / 255 - self.mean) / self.std
-
-    def forward(self, images: Tensor, labels: Tensor) -> Loss:
-        """images (B, C, H, W) uint8, labels (B,) int64 in 0..C-1 -> the loss of their sampled rollouts."""
-        # With nothing to choose, every rollout of an image would be the same.
-        repeats = self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
-        rollout = self.model.rollout(self.normalise(images), sample=True, num_rollouts=repeats)
-        labels = labels.repeat_interleave(repeats)
-        return dtram_loss(rollout, labels, dynamic=self.model.dynamic, num_rollouts=repeats, **self.loss)
+def _modules(model: DTRAM, part: str | None) -> list:
+    """The modules and parameters of a part of the model."""
+    if part == "locator":
+        return [model.locator] + ([] if model.places is None else [model.places])
+    return [model.stop_head] if part == "stopper" else []

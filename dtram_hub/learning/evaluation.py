@@ -1,6 +1,6 @@
-"""Running a model over a split: what it answers, where it looks, when it stops."""
+"""Running a model over a split: its answers, where it looks, when it stops."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.splits import Split, index_batches
 from ..models.dtram import DTRAM
+from ..models.normalise import Normalise
 from .metrics import StepAccuracy
 
 
@@ -37,67 +38,74 @@ class Answers:
         return (correct * discount ** self.steps.double()).mean().item()
 
 
-@torch.no_grad()
-def predict_split(
-    model: DTRAM,
-    split: Split,
-    normalise: Callable[[Tensor], Tensor],
-    accelerator: Accelerator,
-    batch_size: int,
-    stop_threshold: float | None = None,
-) -> Answers:
-    """`model.predict` over a split, shared among processes and gathered on each."""
-    model.eval()
-    parts = []
-    for index in _shares(split, accelerator, batch_size):
-        with accelerator.autocast():
-            found = model.predict(normalise(split.at(index).to(accelerator.device)), stop_threshold)
-        parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
-    gathered = _gather(parts, len(split), accelerator)
-    return Answers(*gathered, labels=split.labels)
+@dataclass
+class Evaluator:
+    """A model, and all that it takes to run it over a split, shared among processes.
 
-
-@torch.no_grad()
-def rollout_split(
-    model: DTRAM,
-    split: Split,
-    normalise: Callable[[Tensor], Tensor],
-    accelerator: Accelerator,
-    batch_size: int,
-    places: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """All T steps of every image, for policies that are applied afterwards.
-
-    Args:
-        places: (N, T, 2), where to look instead of where the model chooses.
-
-    Returns:
-        logits (N, T, C) and stop probabilities (N, T) after each step.
+    model: on the accelerator's device; put into evaluation mode by each call.
+    normalise: uint8 images -> images for the model, on the same device.
+    accelerator: of the process; every process gets all results, on the CPU.
+    batch_size: images per batch of each process.
     """
-    model.eval()
-    parts = []
-    for index in _shares(split, accelerator, batch_size):
-        images = normalise(split.at(index).to(accelerator.device))
-        with accelerator.autocast():
-            rollout = model.rollout(
-                images, locations=None if places is None else places[index].to(accelerator.device)
-            )
-        parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
-    logits, stop_probs = _gather(parts, len(split), accelerator)
-    return logits, stop_probs
+
+    model: DTRAM
+    normalise: Normalise
+    accelerator: Accelerator
+    batch_size: int
+
+    @torch.no_grad()
+    def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
+        """`model.predict` of every image; `stop_threshold` as there."""
+        parts = []
+        for _, images in self._batches(split):
+            with self.accelerator.autocast():
+                found = self.model.predict(images, stop_threshold)
+            parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
+        return Answers(*self._gather(parts, len(split)), labels=split.labels)
+
+    @torch.no_grad()
+    def rollout(self, split: Split, locations: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All T steps of every image, for policies that are applied afterwards.
+
+        Args:
+            split: of N images.
+            locations: (N, T, 2), where to look instead of where the model chooses.
+
+        Returns:
+            logits (N, T, C) and stop probabilities (N, T) after each step.
+        """
+        parts = []
+        for index, images in self._batches(split):
+            elsewhere = None if locations is None else locations[index].to(images.device)
+            with self.accelerator.autocast():
+                rollout = self.model.rollout(images, locations=elsewhere)
+            parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
+        logits, stop_probs = self._gather(parts, len(split))
+        return logits, stop_probs
+
+    def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of a split: indices and normalised images.
+
+        Every process gets as many images as the others: the last few come twice.
+        """
+        self.model.eval()
+        world = self.accelerator.num_processes
+        padded = torch.arange(-(-len(split) // world) * world) % len(split)
+        mine = padded[self.accelerator.process_index :: world]
+        for i in index_batches(len(mine), self.batch_size, seed=None):
+            yield mine[i], self.normalise(split.at(mine[i]).to(self.accelerator.device))
+
+    def _gather(self, parts: list[list[Tensor]], count: int) -> list[Tensor]:
+        """Join the batches of all processes, in the order of the split and without the padding."""
+        joined = [torch.cat(column) for column in zip(*parts, strict=True)]
+        world = self.accelerator.num_processes
+        gathered = [self.accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]
+        return [tensor.transpose(0, 1).flatten(0, 1)[:count].cpu() for tensor in gathered]
 
 
-def _shares(split: Split, accelerator: Accelerator, batch_size: int) -> list[Tensor]:
-    """This process's batches. Every process gets as many images as the others: the last few come twice."""
-    world = accelerator.num_processes
-    padded = torch.arange(-(-len(split) // world) * world) % len(split)
-    mine = padded[accelerator.process_index :: world]
-    return [mine[i] for i in index_batches(len(mine), batch_size, seed=None)]
+def predict_split(model, split, normalise, accelerator, batch_size, stop_threshold=None) -> Answers:
+    return Evaluator(model, normalise, accelerator, batch_size).predict(split, stop_threshold)
 
 
-def _gather(parts: list[list[Tensor]], count: int, accelerator: Accelerator) -> list[Tensor]:
-    """Join the batches of all processes, in the order of the split and without the padding."""
-    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-    world = accelerator.num_processes
-    gathered = [accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]
-    return [tensor.transpose(0, 1).flatten(0, 1)[:count].cpu() for tensor in gathered]
+def rollout_split(model, split, normalise, accelerator, batch_size, places=None) -> tuple[Tensor, Tensor]:
+    return Evaluator(model, normalise, accelerator, batch_size).rollout(split, places)

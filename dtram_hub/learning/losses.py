@@ -11,19 +11,55 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_labels
+from ..checks import check_choice, check_labels, check_number
+from ..models.dtram import Rollout
 from ..models.policy import stop_entropies, stop_log_probs
 
-REWARDS = ("correct", "probability", "likelihood")
 SUPERVISIONS = ("taken", "all", "last")
-BASELINES = ("learned", "siblings")
+BASELINES = ("learned", "leave_one_out")
+
+
+@dataclass
+class LossConfig:
+    """The recipe's section `loss`: how the terms of the loss are taken and weighted.
+
+    discount: gamma of Eq. 7, in (0, 1]; smaller makes each further step dearer. A RAM cannot choose how long
+        to look, so its reward is not discounted.
+    supervision: the steps whose answers are trained, see `classification_loss`.
+    policy_weight: of the two REINFORCE terms.
+    baseline_weight: of the squared error of the predicted returns.
+    entropy_weight: of a bonus for undecided stops, which keeps both actions explored.
+    label_smoothing: share of the target that is spread over all classes, in [0, 1].
+    reward: a key of REWARDS.
+    baseline: the number that advantages count from: the "learned" return to expect (section 3.4), or the
+        mean return of the image's other rollouts, "leave_one_out".
+
+    Raises:
+        ValueError: a value is not one of these.
+    """
+
+    discount: float = 0.95
+    supervision: str = "taken"
+    policy_weight: float = 1.0
+    baseline_weight: float = 1.0
+    entropy_weight: float = 0.01
+    label_smoothing: float = 0.0
+    reward: str = "correct"
+    baseline: str = "learned"
+
+    def __post_init__(self):
+        check_number("discount", self.discount, 0, 1, open_low=True)
+        check_choice("supervision", self.supervision, SUPERVISIONS)
+        check_number("label_smoothing", self.label_smoothing, 0, 1)
+        check_choice("reward", self.reward, REWARDS)
+        check_choice("baseline", self.baseline, BASELINES)
 
 
 @dataclass
 class Loss:
     """The training loss and its parts, each a scalar averaged over rollouts; only `total` carries gradient.
 
-    total: what to minimise.
+    total: the number to minimise.
     classification: cross-entropy (Eq. 8).
     baseline: squared error of the predicted returns.
     reward: the return R of Eq. 7, in [0, 1]; higher is better.
@@ -42,35 +78,49 @@ def step_mask(steps: Tensor, num_steps: int) -> Tensor:
     return torch.arange(1, num_steps + 1, device=steps.device) <= steps[:, None]
 
 
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(dim=-1) == labels[:, None]).to(logits.dtype)
+
+
+def _log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    right = labels[:, None, None].expand(-1, logits.shape[1], 1)
+    return logits.log_softmax(-1).gather(2, right).squeeze(2)
+
+
+def _probability(logits: Tensor, labels: Tensor) -> Tensor:
+    return _log_probability(logits, labels).exp()
+
+
+def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    return (1 + _log_probability(logits, labels) / math.log(logits.shape[2])).clamp(min=0)
+
+
+# The worth of an answer: logits (N, T, C) and labels (N,) -> (N, T) in [0, 1].
+REWARDS = {"correct": _correct, "probability": _probability, "log_likelihood": _log_likelihood}
+
+
 def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str = "correct") -> Tensor:
-    """What the answer is worth at the step where a rollout stops, 0 everywhere else.
+    """The worth of the answer at the step where a rollout stops; 0 at all other steps.
 
     Args:
         logits: (N, T, C).
-        labels: (N,) int64.
+        labels: (N,) int64 in 0..C-1.
         steps: (N,) int64 in 1..T.
-        reward: "correct" is 1 for the right class (Eq. 7), "probability" that of the right class, which still
-            tells looks apart where nearly every answer is right, as on images that were learned by heart;
-            "likelihood" its logarithm, so scaled that certainty is worth 1 and a guess 0: with it a look is
-            worth most where the looks before it went wrong, while to a mean of probabilities each look adds
-            its own, whatever the others saw.
+        reward: "correct" pays 1 for the right class (Eq. 7).
+            "probability" pays the probability of the right class. It tells looks apart even where nearly
+            every answer is right, as on images that were learned by heart.
+            "log_likelihood" pays 1 + log p / log C, or 0 below 0: 1 for certainty, 0 for a guess. A look is
+            then worth most where the looks before it went wrong.
 
     Returns:
-        (N, T) float in [0, 1].
+        (N, T) float in [0, 1], without gradient.
     """
-    num_steps = logits.shape[1]
-    last = torch.arange(1, num_steps + 1, device=steps.device) == steps[:, None]
-    if reward != "correct":
-        right = labels[:, None, None].expand(-1, num_steps, 1)
-        log_probs = logits.detach().log_softmax(-1).gather(2, right).squeeze(2)
-        if reward == "probability":
-            return last * log_probs.exp()
-        return last * (1 + log_probs / math.log(logits.shape[2])).clamp(min=0)
-    return (last & (logits.argmax(dim=-1) == labels[:, None])).to(logits.dtype)
+    last = torch.arange(1, logits.shape[1] + 1, device=steps.device) == steps[:, None]
+    return last * REWARDS[reward](logits.detach(), labels)
 
 
 def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
-    """What is still to come from each step on, R_t = sum over s >= t of discount^s r_s (Eq. 7 is R_1).
+    """The rewards still to come from each step on, R_t = sum over s >= t of discount^s r_s (Eq. 7 is R_1).
 
     The discount counts from the start of the episode, as in Eq. 7, so one rollout has one unit of reward
     however late an action is. `rewards` (N, T) -> (N, T).
@@ -126,11 +176,11 @@ def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     return (F.mse_loss(baselines, returns.detach(), reduction="none") * mask).sum() / mask.sum().clamp(min=1)
 
 
-def sibling_returns(returns: Tensor, num_rollouts: int) -> Tensor:
-    """What the other rollouts of the same image got, on average: (N, A) -> (N, A).
+def leave_one_out(returns: Tensor, num_rollouts: int) -> Tensor:
+    """The mean return of the other rollouts of the same image: (N, A) -> (N, A) (leave-one-out REINFORCE).
 
-    As a baseline it leaves in the advantage only what the rollout's own actions changed: how easy the image
-    is, most of the variance of a learned baseline's error, is in all of them (leave-one-out REINFORCE).
+    All rollouts of an image share its difficulty, the main source of variance in a return. With their mean
+    as the baseline, an advantage holds only the difference that a rollout's own actions made.
 
     Args:
         returns: (N, A); the `num_rollouts` rollouts of one image are neighbours.
@@ -141,19 +191,7 @@ def sibling_returns(returns: Tensor, num_rollouts: int) -> Tensor:
 
 
 def dtram_loss(
-    rollout,
-    labels: Tensor,
-    *,
-    dynamic: bool,
-    discount: float = 0.95,
-    supervision: str = "taken",
-    policy_weight: float = 1.0,
-    baseline_weight: float = 1.0,
-    entropy_weight: float = 0.0,
-    label_smoothing: float = 0.0,
-    reward: str = "correct",
-    baseline: str = "learned",
-    num_rollouts: int = 1,
+    rollout: Rollout, labels: Tensor, config: LossConfig, *, dynamic: bool, num_rollouts: int = 1
 ) -> Loss:
     """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
 
@@ -163,34 +201,34 @@ def dtram_loss(
     Args:
         rollout: a sampled `Rollout` of N.
         labels: (N,) int64 in 0..C-1, repeated like the rollouts.
+        config: how the terms are taken and weighted.
         dynamic: whether the stops were chosen; if not (RAM), only locations are learned by reinforcement.
-        discount: gamma of Eq. 7; smaller makes each further step dearer. A RAM cannot choose how long to
-            look, so its reward is not discounted.
-        supervision, label_smoothing: see `classification_loss`.
-        reward: see `delayed_rewards`.
-        policy_weight, baseline_weight: of the REINFORCE terms and of the baseline's error.
-        entropy_weight: bonus for undecided stops, which keeps both actions explored.
-        baseline: what advantages are counted from: the "learned" reward to expect (section 3.4), or what the
-            "siblings", the other rollouts of the image, got.
-        num_rollouts: M, how many neighbours in `rollout` are of one image.
+        num_rollouts: M, the neighbours in `rollout` that are of one image.
+
+    Raises:
+        ValueError: a label is out of range.
     """
     check_labels(labels, rollout.logits.shape[2])
-    num_steps = rollout.logits.shape[1]
-    taken = step_mask(rollout.steps, num_steps)
-    rewards = delayed_rewards(rollout.logits, labels, rollout.steps, reward)
-    returns = discounted_returns(rewards, discount if dynamic else 1.0)
+    taken = step_mask(rollout.steps, rollout.logits.shape[1])
+    rewards = delayed_rewards(rollout.logits, labels, rollout.steps, config.reward)
+    returns = discounted_returns(rewards, config.discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
     error = baseline_loss(after, returns, taken)
-    if baseline == "siblings" and num_rollouts > 1:  # one look offers no choice, so it has one rollout
-        before = after = sibling_returns(returns[:, :1], num_rollouts)
+    if config.baseline == "leave_one_out" and num_rollouts > 1:  # one look offers no choice: one rollout
+        before = after = leave_one_out(returns[:, :1], num_rollouts)
 
-    classification = classification_loss(rollout.logits, labels, rollout.steps, supervision, label_smoothing)
-    total = classification + baseline_weight * error
-    total = total + policy_weight * reinforce_loss(rollout.location_log_probs * taken, returns - before)
+    classification = classification_loss(
+        rollout.logits, labels, rollout.steps, config.supervision, config.label_smoothing
+    )
+    total = classification + config.baseline_weight * error
+    total = total + config.policy_weight * reinforce_loss(
+        rollout.location_log_probs * taken, returns - before
+    )
     if dynamic:
         log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
         entropy = (stop_entropies(rollout.stop_logits) * taken)[:, :-1].sum(1).mean()
-        total = total + policy_weight * reinforce_loss(log_probs, returns - after) - entropy_weight * entropy
+        total = total + config.policy_weight * reinforce_loss(log_probs, returns - after)
+        total = total - config.entropy_weight * entropy
     return Loss(
         total=total,
         classification=classification.detach(),

@@ -1,16 +1,17 @@
 """A recipe: everything that one training run depends on, read from YAML and `key=value` overrides.
 
-The dataclasses give every key its type; `training/recipes/digits.yaml` explains each where it stands.
+Every section is a dataclass beside the code that it configures, with the type and default of each key, and
+checks itself; `training/recipes/digits.yaml` explains each key where it stands.
 """
 
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ..checks import check_choice, check_integer, check_number, nearest
@@ -18,8 +19,16 @@ from ..data import splits as data
 from ..data.augment import DISTORTIONS
 from ..data.splits import Data
 from ..models.dtram import DTRAM
-from .curriculum import FREEZES
-from .losses import BASELINES, REWARDS, SUPERVISIONS
+from .curriculum import Stages
+from .losses import LossConfig
+from .optimizer import OptimizerConfig
+
+# Values of recipes as they were written once -> as they are read now; "*" stands for any key.
+OLD_VALUES = {
+    "loss.reward": {"likelihood": "log_likelihood"},
+    "stages.*.reward": {"likelihood": "log_likelihood"},
+    "loss.baseline": {"siblings": "leave_one_out"},
+}
 
 
 @dataclass
@@ -38,54 +47,21 @@ class DataRecipe:
     distort: dict[str, float] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
 
-
-@dataclass
-class LossRecipe:
-    discount: float = 0.95
-    supervision: str = "taken"
-    policy_weight: float = 1.0
-    baseline_weight: float = 1.0
-    entropy_weight: float = 0.01
-    label_smoothing: float = 0.0
-    reward: str = "correct"
-    baseline: str = "learned"
-
-
-@dataclass
-class StageRecipe:
-    epochs: int = 30
-    learning_rate: float = 1e-3
-    split: str = "train"
-    freeze: str = "nothing"
-    crop: float | None = None
-    reward: str | None = None
-    location_std: float | None = None
-
-
-@dataclass
-class StagesRecipe:
-    encoder: StageRecipe = field(default_factory=StageRecipe)
-    ram: StageRecipe = field(default_factory=StageRecipe)
-    dtram: StageRecipe = field(default_factory=StageRecipe)
-
-
-@dataclass
-class OptimizerRecipe:
-    name: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    schedule: str = "step"
-    warmup: float = 0.0
-    step_epochs: int = 30
-    step_factor: float = 0.1
-    clip_norm: float | None = 5.0
-    locator_rate: float = 1.0
-    places_rate: float = 1.0
-    layer_decay: float = 1.0
+    def __post_init__(self):
+        for name in ("validation_fraction", "test_fraction"):
+            check_number(name, getattr(self, name), 0, 0.9, open_low=True)
+        check_integer("shuffle_buffer", self.shuffle_buffer, 1)
+        check_number("crop", self.crop, 0, 1, open_low=True)
+        check_number("colour", self.colour, 0, 1)
+        for name, most in self.distort.items():
+            check_choice("distort", name, DISTORTIONS)
+            check_number(f"distort.{name}", most, 0, math.inf)
 
 
 @dataclass
 class Recipe:
+    """All keys of a recipe; ValueError where a value is out of range or keys contradict each other."""
+
     output: str = "runs/default"
     seed: int = 0
     architecture: str = "dtram"
@@ -101,12 +77,27 @@ class Recipe:
     stages_from: str | None = None
     stages_until: str | None = None
     mean_steps: float | None = None
-    loss: LossRecipe = field(default_factory=LossRecipe)
-    stages: StagesRecipe = field(default_factory=StagesRecipe)
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    loss: LossConfig = field(default_factory=LossConfig)
+    stages: Stages = field(default_factory=Stages)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: str = "no"
     threads: int | None = None
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+
+    def __post_init__(self):
+        check_choice("precision", self.precision, ("no", "bf16", "fp16"))
+        for name in ("batch_size", "accumulation", "num_rollouts"):
+            check_integer(name, getattr(self, name), 1)
+        if self.loss.baseline == "leave_one_out" and self.num_rollouts < 2:
+            raise ValueError(
+                f"loss.baseline='leave_one_out' needs num_rollouts of 2 or more, not {self.num_rollouts}."
+            )
+        if self.mean_steps is not None:
+            check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", self.mean_steps))
+        known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
+        for key in self.model:
+            if key not in known:
+                raise ValueError(f"recipe key 'model.{key}' is unknown.{nearest(key, known)}")
 
 
 def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -121,10 +112,10 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     for override in overrides or []:
         if "=" not in override:
             raise ValueError(f"override {override!r} is not of the form key=value.")
-    config = OmegaConf.structured(Recipe)
     try:
-        config = OmegaConf.merge(config, OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
-        recipe = OmegaConf.to_object(config)
+        given = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
+        config = OmegaConf.merge(OmegaConf.structured(Recipe), in_words_of_now(given))
+        values = OmegaConf.to_container(config, resolve=True)
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         raise ValueError(f"recipe key {key!r} is unknown.{nearest(key, _known_keys())}") from None
@@ -133,15 +124,25 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise ValueError(f"recipe key {key!r}: {reason}.") from None
     except Exception as error:
         raise ValueError(f"recipe {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from None
-    _check(recipe)
-    _check_model_keys(recipe)
-    return recipe
+    return _build(Recipe, values)
 
 
 def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
     """Write a recipe as it was run; `facts` (versions and the like) go into a comment at its head."""
     head = "".join(f"# {name}: {value}\n" for name, value in facts.items())
     Path(path).write_text(head + OmegaConf.to_yaml(OmegaConf.structured(recipe)))
+
+
+def in_words_of_now(config: DictConfig) -> DictConfig:
+    """A recipe with its old values replaced by OLD_VALUES."""
+    for key, values in OLD_VALUES.items():
+        head, _, last = key.rpartition(".")
+        section, star, _ = head.partition(".*")
+        found = OmegaConf.select(config, section)
+        for part in found.values() if found and star else [found]:
+            if isinstance(part, DictConfig) and part.get(last) in values:
+                part[last] = values[part[last]]
+    return config
 
 
 def load_data(recipe: Recipe, say: Callable[[str], None] = print) -> Data:
@@ -159,12 +160,15 @@ def load_data(recipe: Recipe, say: Callable[[str], None] = print) -> Data:
     return data.load(**options, **recipe.data.options)
 
 
-def _check_model_keys(recipe: Recipe) -> None:
-    """ValueError when `model` has a key that neither DTRAM nor every timm model takes."""
-    known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
-    for key in recipe.model:
-        if key not in known:
-            raise ValueError(f"recipe key 'model.{key}' is unknown.{nearest(key, known)}")
+def _build(kind: type, values: dict, key: str = "") -> Any:
+    """A dataclass of plain values and dataclasses; the refusal of a section names the full key."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            values[name] = _build(hint, values[name], f"{key}{name}.")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{key}{str(error).removeprefix(key)}") from None
 
 
 def _known_keys() -> list[str]:
@@ -176,45 +180,3 @@ def _known_keys() -> list[str]:
         return keys
 
     return walk(OmegaConf.to_container(OmegaConf.structured(Recipe)), "")
-
-
-def _check(recipe: Recipe) -> None:
-    check_choice("optimizer.name", recipe.optimizer.name, ("sgd", "adamw"))
-    check_choice("optimizer.schedule", recipe.optimizer.schedule, ("cosine", "step", "constant"))
-    check_choice("precision", recipe.precision, ("no", "bf16", "fp16"))
-    check_choice("loss.supervision", recipe.loss.supervision, SUPERVISIONS)
-    check_choice("loss.reward", recipe.loss.reward, REWARDS)
-    check_choice("loss.baseline", recipe.loss.baseline, BASELINES)
-    if recipe.loss.baseline == "siblings" and recipe.num_rollouts < 2:
-        raise ValueError(
-            f"loss.baseline='siblings' needs num_rollouts of 2 or more, not {recipe.num_rollouts}."
-        )
-    check_number("loss.discount", recipe.loss.discount, 0, 1, open_low=True)
-    check_number("optimizer.warmup", recipe.optimizer.warmup, 0, 1)
-    if recipe.mean_steps is not None:
-        check_number("mean_steps", recipe.mean_steps, 1, recipe.model.get("num_steps", recipe.mean_steps))
-    for name in ("validation_fraction", "test_fraction"):
-        check_number(f"data.{name}", getattr(recipe.data, name), 0, 0.9, open_low=True)
-    check_integer("data.shuffle_buffer", recipe.data.shuffle_buffer, 1)
-    for name in ("batch_size", "accumulation", "num_rollouts"):
-        check_integer(name, getattr(recipe, name), 1)
-    check_number("data.crop", recipe.data.crop, 0, 1, open_low=True)
-    check_number("data.colour", recipe.data.colour, 0, 1)
-    check_number("loss.label_smoothing", recipe.loss.label_smoothing, 0, 1)
-    check_number("optimizer.layer_decay", recipe.optimizer.layer_decay, 0, 1, open_low=True)
-    for name in ("locator_rate", "places_rate"):
-        check_number(f"optimizer.{name}", getattr(recipe.optimizer, name), 0, math.inf)
-    for name, most in recipe.data.distort.items():
-        check_choice("data.distort", name, DISTORTIONS)
-        check_number(f"data.distort.{name}", most, 0, math.inf)
-    for kind in ("encoder", "ram", "dtram"):
-        stage = getattr(recipe.stages, kind)
-        check_integer(f"stages.{kind}.epochs", stage.epochs, 0)
-        check_number(f"stages.{kind}.learning_rate", stage.learning_rate, 0, math.inf)
-        check_choice(f"stages.{kind}.freeze", stage.freeze, FREEZES)
-        if stage.reward is not None:
-            check_choice(f"stages.{kind}.reward", stage.reward, REWARDS)
-        if stage.crop is not None:
-            check_number(f"stages.{kind}.crop", stage.crop, 0, 1, open_low=True)
-        if stage.location_std is not None:
-            check_number(f"stages.{kind}.location_std", stage.location_std, 0, 2, open_low=True)

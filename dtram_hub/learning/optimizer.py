@@ -1,0 +1,112 @@
+"""The optimizer of a stage: its parameter groups, and its learning rate as a function of the epoch alone."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from timm.models import group_parameters
+from torch.optim import SGD, AdamW, Optimizer
+
+from ..checks import check_choice, check_number
+from ..models.dtram import DTRAM
+
+
+@dataclass
+class OptimizerConfig:
+    """The recipe's section `optimizer`.
+
+    name: a key of OPTIMIZERS.
+    momentum: of SGD.
+    weight_decay: of all parameters.
+    schedule: a key of SCHEDULES.
+    warmup: the share of a stage over which the learning rate rises from zero, in [0, 1].
+    step_epochs, step_factor: of the schedule "step".
+    clip_norm: the largest norm of the gradient; None for no limit.
+    locator_rate: of the locator's weights, times the learning rate.
+    places_rate: of each step's own location, times the learning rate.
+    layer_decay: each layer of the encoder learns this much slower than the one above it, in (0, 1].
+
+    Raises:
+        ValueError: a value is not one of these.
+    """
+
+    name: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    warmup: float = 0.0
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    clip_norm: float | None = 5.0
+    locator_rate: float = 1.0
+    places_rate: float = 1.0
+    layer_decay: float = 1.0
+
+    def __post_init__(self):
+        check_choice("name", self.name, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_number("warmup", self.warmup, 0, 1)
+        check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
+        for name in ("locator_rate", "places_rate"):
+            check_number(name, getattr(self, name), 0, math.inf)
+
+
+# Parameter groups and the config -> the optimizer.
+OPTIMIZERS = {
+    "sgd": lambda groups, config: SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay),
+    "adamw": lambda groups, config: AdamW(groups, weight_decay=config.weight_decay, fused=True),
+}
+
+
+def cosine(config: OptimizerConfig, epoch: float, done: float) -> float:
+    """Half a cosine, from 1 at the end of the warm-up to 0 at the end of the stage."""
+    return 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+
+
+def step(config: OptimizerConfig, epoch: float, done: float) -> float:
+    """Times `step_factor` after every `step_epochs` epochs."""
+    return config.step_factor ** (int(epoch) // config.step_epochs)
+
+
+def constant(config: OptimizerConfig, epoch: float, done: float) -> float:
+    """Always 1."""
+    return 1.0
+
+
+# The (fractional) epoch and the share of the stage that is done -> a factor of the learning rate.
+SCHEDULES = {"cosine": cosine, "step": step, "constant": constant}
+
+
+def rate_factor(config: OptimizerConfig, epoch: float, epochs: int) -> float:
+    """The share of its learning rate that a stage of so many epochs has at a (fractional) epoch."""
+    done = epoch / epochs
+    if done < config.warmup:
+        return done / config.warmup
+    return SCHEDULES[config.schedule](config, epoch, done)
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Give every group its share of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["lr_scale"]
+
+
+def make_optimizer(model: DTRAM, config: OptimizerConfig, learning_rate: float) -> Optimizer:
+    """The optimizer of all parameters that train now, in the groups of `parameter_groups`."""
+    groups = parameter_groups(model, config)
+    optimizer = OPTIMIZERS[config.name](groups, config)
+    set_learning_rate(optimizer, learning_rate)
+    return optimizer
+
+
+def parameter_groups(model: DTRAM, config: OptimizerConfig) -> list[dict]:
+    """Parameters that train now, in groups by their share of the learning rate, "lr_scale"."""
+    layers = group_parameters(model, model.group_matcher(), reverse=True)
+    own = {"locator": config.locator_rate, "places": config.places_rate}
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = config.layer_decay ** (max(layers.values()) - layers[name])
+            scale *= own.get(name.split(".")[0], 1)
+            groups.setdefault(scale, []).append(parameter)
+    return [{"params": parameters, "lr_scale": scale} for scale, parameters in groups.items()]
