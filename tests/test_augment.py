@@ -1,13 +1,78 @@
-"""Random changes of training images: exact where they can be, bounded where they are random."""
+"""Augmentations: exact where they can be, bounded where they are random, functions of their draws alone."""
 
+from dataclasses import dataclass
+
+import pytest
 import torch
+from torchvision.transforms import RandomResizedCrop
 
-from dtram_hub.data.augment import crop_and_colour, distort, flip
+from dtram_hub.data import augment
+from dtram_hub.data.augment import AUGMENTATIONS, Augmentation, crop, distort, flip
 
 
-def test_no_distortion_changes_no_pixel() -> None:
-    images = torch.randint(0, 256, (5, 3, 13, 13), dtype=torch.uint8)
-    assert torch.equal(distort(images), images)
+def change(images: torch.Tensor, seed: int = 0, **settings) -> torch.Tensor:
+    """Augment images by random draws."""
+    augmentation = Augmentation(**settings)
+    generator = torch.Generator().manual_seed(seed)
+    return augmentation(images, torch.rand(len(images), augmentation.columns, generator=generator))
+
+
+def random_images(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8)
+
+
+def test_the_defaults_take_no_draws_and_change_no_pixel() -> None:
+    images = random_images(5, 3, 13, 13)
+    assert Augmentation().columns == 0
+    assert torch.equal(change(images), images)
+    assert torch.equal(distort(images, {}, torch.rand(5, 37)), images)
+
+
+DISTORT = {"shift": 2, "rotate": 9, "scale": 0.1, "bend": 1}
+ALL = {"flip": True, "crop": 0.3, "colour": 0.4, "distort": DISTORT}
+
+
+def test_the_table_names_every_setting_and_counts_its_draws() -> None:
+    assert {name: Augmentation(**{name: ALL[name]}).columns for name in AUGMENTATIONS} == {
+        name: columns for name, (_, columns) in AUGMENTATIONS.items()
+    }
+    assert Augmentation(**ALL).columns == sum(columns for _, columns in AUGMENTATIONS.values())
+
+
+@pytest.mark.parametrize("used", [*[[name] for name in ALL], list(ALL)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_changed_by_its_own_draws_alone(used: list[str], channels: int) -> None:
+    augmentation = Augmentation(**{name: ALL[name] for name in used})
+    images = random_images(12, channels, 17, 17)
+    draws = torch.rand(12, augmentation.columns)
+    whole = augmentation(images, draws)
+    assert (whole.shape, whole.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(augmentation(images, draws), whole)
+    for index in (torch.tensor([3]), torch.tensor([9, 2, 5])):
+        assert torch.equal(augmentation(images[index], draws[index]), whole[index])
+    assert not torch.equal(augmentation(images, draws.flip(0)), whole)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    images = random_images(4, 3, 16, 16)
+    state = torch.get_rng_state()
+    change(images, **ALL)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_augmentation_is_one_function_one_line_and_one_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    def invert(images: torch.Tensor, share: float, draws: torch.Tensor) -> torch.Tensor:
+        return torch.where((draws < share).view(-1, 1, 1, 1), 255 - images, images)
+
+    @dataclass
+    class Inverting(Augmentation):
+        invert: float = 0.0
+
+    monkeypatch.setitem(AUGMENTATIONS, "invert", (invert, 1))
+    images, draws = random_images(3, 1, 4, 4), torch.tensor([[0.4], [0.6], [0.0]])
+    assert (Inverting().columns, Inverting(invert=0.5).columns) == (0, 1)
+    expected = torch.stack([255 - images[0], images[1], 255 - images[2]])
+    assert torch.equal(Inverting(invert=0.5)(images, draws), expected)
 
 
 def centres(images: torch.Tensor) -> torch.Tensor:
@@ -23,7 +88,7 @@ def centres(images: torch.Tensor) -> torch.Tensor:
 def test_shifts_are_even_within_their_bound_and_keep_the_brightness() -> None:
     images = torch.zeros(4000, 1, 21, 21, dtype=torch.uint8)
     images[:, :, 10, 10] = 240
-    moved = distort(images, shift=3)
+    moved = change(images, distort={"shift": 3})
     assert moved.dtype == torch.uint8
     offsets = centres(moved) - 10
     assert 2.9 < offsets.abs().max() <= 3.02
@@ -35,36 +100,44 @@ def test_shifts_are_even_within_their_bound_and_keep_the_brightness() -> None:
 def test_turning_and_stretching_keep_the_middle_and_bending_keeps_the_corners_apart() -> None:
     images = torch.zeros(200, 1, 21, 21, dtype=torch.uint8)
     images[:, :, 10, 10] = 200
-    assert torch.equal(distort(images, rotate=180)[:, :, 10, 10], images[:, :, 10, 10])
+    assert torch.equal(change(images, distort={"rotate": 180})[:, :, 10, 10], images[:, :, 10, 10])
     bar = torch.zeros(500, 1, 21, 21, dtype=torch.uint8)
     bar[:, :, 5:16, 10] = 200
-    heights = (distort(bar, scale=0.2).amax(3).squeeze(1) > 100).sum(1)
+    heights = (change(bar, distort={"scale": 0.2}).amax(3).squeeze(1) > 100).sum(1)
     assert heights.min() in (9, 10)
     assert heights.max() in (13, 14)
-    bent = distort(bar, bend=1.0)
+    bent = change(bar, distort={"bend": 1.0})
     assert not torch.equal(bent[0], bent[1])
     assert (centres(bent) - 10).abs().max() < 4
 
 
+def test_the_extremes_of_uniform_draws_bend_within_five_deviations() -> None:
+    bar = torch.zeros(2, 1, 41, 41, dtype=torch.uint8)
+    bar[:, :, 15:26, 20] = 200
+    draws = torch.full((2, 37), 0.5)
+    draws[0, 5:], draws[1, 5:] = 0.0, 1 - 2**-24
+    offsets = centres(distort(bar, {"bend": 1.0}, draws)) - 20
+    torch.testing.assert_close(offsets, torch.tensor([[4.75, 4.75], [-4.75, -4.75]]), atol=0.1, rtol=0)
+
+
 def test_what_comes_in_from_outside_is_zero() -> None:
     full = torch.full((300, 1, 9, 9), 255, dtype=torch.uint8)
-    moved = distort(full, shift=2)
+    moved = change(full, distort={"shift": 2})
     assert moved[:, :, 3:6, 3:6].eq(255).all()
     assert moved[:, :, 0, 0].min() == 0
 
 
-def test_flip_mirrors_about_half_of_the_images() -> None:
-    images = torch.arange(1000 * 4, dtype=torch.int64).view(1000, 1, 1, 4).to(torch.uint8)
-    mirrored = (flip(images) == images.flip(3)).flatten(1).all(1)
-    kept = (flip(images) == images).flatten(1).all(1)
-    assert 400 < mirrored.sum() < 600
-    assert 400 < kept.sum() < 600
+def test_flip_mirrors_the_images_of_the_lower_draws() -> None:
+    images = torch.arange(8, dtype=torch.uint8).view(2, 1, 1, 4)
+    draws = torch.tensor([[0.49], [0.5]])
+    assert flip(images, True, draws).flatten(1).tolist() == [[3, 2, 1, 0], [4, 5, 6, 7]]
+    assert torch.equal(flip(images, False, draws), images)
 
 
 def test_crops_enlarge_a_part_of_at_least_the_given_area() -> None:
-    assert torch.equal(crop_and_colour(ramp := ramps(3)), ramp)
+    assert torch.equal(crop(ramps(3), 1.0, torch.full((3, 22), 0.5)), ramps(3))
     spans = []
-    for image in crop_and_colour(ramps(300), least=0.25).float():
+    for image in change(ramps(300), crop=0.25).float():
         rows, columns = image[0].mean(1), image[1].mean(0)
         spans.append(((rows[-1] - rows[0]) / 200, (columns[-1] - columns[0]) / 200))
     areas = torch.tensor([a * b for a, b in spans])
@@ -72,6 +145,17 @@ def test_crops_enlarge_a_part_of_at_least_the_given_area() -> None:
     assert areas.max() < 1.01
     assert 0.45 < areas.mean() < 0.75
     assert areas.std() > 0.1
+
+
+def test_boxes_lie_inside_and_are_as_torchvision_has_them() -> None:
+    boxes = augment.crop_boxes(0.2, 64, torch.rand(4000, 22)).float()
+    assert boxes[:, :2].min() == 0
+    assert (boxes[:, :2] + boxes[:, 2:]).max() == 64
+    image = torch.zeros(1, 64, 64)
+    known = [RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    known = torch.tensor([[top, left, height, width] for top, left, height, width in known]).float()
+    torch.testing.assert_close(boxes.mean(0), known.mean(0), atol=1.2, rtol=0)
+    torch.testing.assert_close(boxes.std(0), known.std(0), atol=0.8, rtol=0)
 
 
 def ramps(count: int) -> torch.Tensor:
@@ -83,7 +167,7 @@ def ramps(count: int) -> torch.Tensor:
 
 def test_colours_change_for_each_image_and_stay_within_bounds() -> None:
     grey = torch.full((200, 3, 5, 5), 100, dtype=torch.uint8)
-    changed = crop_and_colour(grey, colour=0.3).float()
+    changed = change(grey, colour=0.3).float()
     assert (changed.flatten(1).std(1) == 0).all()  # a flat grey stays flat and grey
     levels = changed[:, 0, 0, 0]
     assert 69 <= levels.min() < 80

@@ -1,17 +1,26 @@
-"""Data sources: determinism, honest splits, folders of images, broken files."""
+"""Data sources: determinism, honest splits, folders of images, broken files, the section `data`."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
-from dtram_hub.data import splits as data
 from dtram_hub.data.digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
+from dtram_hub.data.sources import SOURCES, DataConfig, load
+from dtram_hub.data.splits import Data, Split, index_batches, join
 from folders import make_folder
+
+
+def pixels(split: Split) -> torch.Tensor:
+    """All images of a split."""
+    return split.at(torch.arange(len(split)))
+
 
 OPTIONS = {
     "num_train": 60,
@@ -85,36 +94,36 @@ def test_bad_digit_options_are_named(options: dict, message: str) -> None:
 
 
 def test_digits_source() -> None:
-    found = data.load("digits", seed=0, image_size=32, in_chans=1, **OPTIONS)
+    found = load(DataConfig("digits", options=OPTIONS), seed=0, image_size=32, in_chans=1)
     assert {name: len(split) for name, split in found.splits.items()} == {
         "train": 60,
         "validation": 20,
         "test": 30,
         "closeup": 40,
     }
-    assert found.splits["train"].images.shape == (60, 1, 32, 32)
-    assert found.splits["train"].images.dtype == torch.uint8
+    assert pixels(found.splits["train"]).shape == (60, 1, 32, 32)
+    assert pixels(found.splits["train"]).dtype == torch.uint8
+    assert found.splits["train"].difficulty.shape == (60,)
     assert found.class_names == list("0123456789")
     with pytest.raises(ValueError, match="in_chans=3"):
-        data.load("digits", seed=0, image_size=32, in_chans=3)
+        load(DataConfig("digits"), seed=0, image_size=32, in_chans=3)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_batches_cover_an_epoch_once_over_all_processes(world: int) -> None:
-    shares = [list(data.index_batches(50, 8, seed=5, rank=rank, world=world)) for rank in range(world)]
+    shares = [list(index_batches(50, 8, seed=5, rank=rank, world=world)) for rank in range(world)]
     assert {len(share) for share in shares} == {6}
     indices = torch.cat([batch for share in shares for batch in share])
     assert len(indices) == 48 == len(indices.unique())
-    alone = list(data.index_batches(50, 8, seed=5))
+    alone = list(index_batches(50, 8, seed=5))
     for i, whole in enumerate(alone):
         assert sorted(torch.cat([share[i] for share in shares]).tolist()) == sorted(whole.tolist())
-    assert torch.equal(torch.cat(list(data.index_batches(50, 8, seed=None))), torch.arange(50))
+    assert torch.equal(torch.cat(list(index_batches(50, 8, seed=None))), torch.arange(50))
 
 
-def load_folder(root: Path | str | None, **options) -> data.Data:
-    return data.load(
-        "imagefolder", seed=0, image_size=16, in_chans=3, root=None if root is None else str(root), **options
-    )
+def load_folder(root: Path | str | None, **settings) -> Data:
+    config = DataConfig("imagefolder", None if root is None else str(root), **settings)
+    return load(config, seed=0, image_size=16, in_chans=3)
 
 
 def test_folder_with_and_without_splits(tmp_path: Path) -> None:
@@ -133,7 +142,7 @@ def test_folder_with_and_without_splits(tmp_path: Path) -> None:
         "validation": 2,
         "test": 6,
     }
-    assert flat.splits["train"].images.shape == (16, 3, 16, 16)
+    assert pixels(flat.splits["train"]).shape == (16, 3, 16, 16)
 
 
 def test_what_is_held_out_shares_the_canvases(tmp_path: Path) -> None:
@@ -141,7 +150,7 @@ def test_what_is_held_out_shares_the_canvases(tmp_path: Path) -> None:
     assert all(split.canvases is found["train"].canvases for split in found.values())
     assert torch.cat([split.rows for split in found.values()]).sort().values.tolist() == list(range(20))
     for split in found.values():
-        assert torch.equal(split.at(torch.tensor([1, 0])), split.images[[1, 0]])
+        assert torch.equal(split.at(torch.tensor([1, 0])), pixels(split)[[1, 0]])
 
 
 def test_odd_images_become_right_pixels(tmp_path: Path) -> None:
@@ -150,9 +159,9 @@ def test_odd_images_become_right_pixels(tmp_path: Path) -> None:
     red.convert("CMYK").save(root / "cat" / "cmyk.jpg")
     Image.new("L", (1, 1), 128).save(root / "cat" / "pixel.png")
     found = load_folder(root)
-    pixels = torch.cat([split.images for split in found.splits.values()]).flatten(2).float().mean(2)
-    assert ((pixels - torch.tensor([128.0, 128.0, 128.0])).abs().amax(1) == 0).sum() == 1
-    assert ((pixels - torch.tensor([255.0, 0.0, 0.0])).abs().amax(1) < 8).sum() == 1
+    levels = torch.cat([pixels(split) for split in found.splits.values()]).flatten(2).float().mean(2)
+    assert ((levels - torch.tensor([128.0, 128.0, 128.0])).abs().amax(1) == 0).sum() == 1
+    assert ((levels - torch.tensor([255.0, 0.0, 0.0])).abs().amax(1) < 8).sum() == 1
 
 
 def test_broken_files_are_listed_or_skipped_and_counted(tmp_path: Path) -> None:
@@ -169,14 +178,16 @@ def test_broken_files_are_listed_or_skipped_and_counted(tmp_path: Path) -> None:
     assert sum(len(split) for split in found.splits.values()) == 19
 
 
-def test_a_class_without_test_images_is_said_and_counted(tmp_path: Path) -> None:
+def test_a_class_without_test_images_is_logged_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = make_folder(tmp_path, {"train": 10, "test": 3})
     shutil.rmtree(root / "test" / "dog")
-    said = []
-    found = load_folder(root, say=said.append)
+    with caplog.at_level(logging.INFO, "dtram_hub"):
+        found = load_folder(root)
     assert found.class_names == ["cat", "dog"]
     assert found.splits["test"].labels.tolist() == [0, 0, 0]
-    assert said[-1] == "data: test has no images of 1 classes, 'dog' for one"
+    assert caplog.messages[-1].endswith("data: test has no images of 1 classes, 'dog' for one")
 
 
 def test_classes_may_come_from_a_table_instead_of_folders(tmp_path: Path) -> None:
@@ -229,4 +240,59 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None
 
 def test_unknown_source_is_named() -> None:
     with pytest.raises(ValueError, match=r"data\.source='mnits' is not one of"):
-        data.load("mnits", seed=0, image_size=16, in_chans=1)
+        load(DataConfig("mnits"), seed=0, image_size=16, in_chans=1)
+
+
+def test_a_source_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_noise(
+        config: DataConfig, seed: int, image_size: int, in_chans: int, *, count: int = 3, level: int = 9
+    ) -> Data:
+        images = torch.full((count, in_chans, image_size, image_size), level + seed, dtype=torch.uint8)
+        return Data({"train": Split(images, torch.zeros(count, dtype=torch.int64))}, ["noise"])
+
+    monkeypatch.setitem(SOURCES, "noise", load_noise)
+    found = load(DataConfig("noise", options={"count": 5}), seed=1, image_size=8, in_chans=2)
+    assert torch.equal(pixels(found.splits["train"]), torch.full((5, 2, 8, 8), 10, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"options\.counts is unknown to .*'noise'\. Did you mean 'count'\?"):
+        load(DataConfig("noise", options={"counts": 5}), seed=1, image_size=8, in_chans=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": 0.0}, r"data\.crop=0\.0 is not a number in \(0, 1\]"),
+        ({"colour": 2.0}, r"data\.colour=2\.0 is not a number in \[0, 1\]"),
+        ({"distort": {"shfit": 2.0}}, r"data\.distort='shfit' is not one of 'shift', 'rotate', "),
+        ({"distort": {"bend": -2.0}}, r"data\.distort\.bend=-2\.0 is not a number in \[0, inf\]"),
+        ({"test_fraction": 0.0}, r"data\.test_fraction=0\.0 is not a number in \(0, 0\.9\]"),
+        ({"shuffle_buffer": 0}, r"data\.shuffle_buffer=0 is not an integer of at least 1"),
+        ({"workers": -1}, r"data\.workers=-1 is not an integer of at least 0"),
+        ({"source": "cub", "streaming": True}, r"data\.streaming=true reads from the Hub"),
+        ({"source": "hub:a/b", "streaming": True, "skip_broken": True}, "cannot be told in advance"),
+    ],
+)
+def test_a_bad_section_is_refused_by_its_key(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**settings)
+
+
+def test_the_section_is_read_by_omegaconf() -> None:
+    config = OmegaConf.merge(OmegaConf.structured(DataConfig), {"source": "cub", "distort": {"shift": 2}})
+    assert OmegaConf.to_object(config) == DataConfig("cub", distort={"shift": 2.0})
+    assert next(iter(config)) == "source"
+
+
+def test_joined_splits_give_the_images_of_their_parts() -> None:
+    images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1)
+    whole = Split(images, torch.arange(12))
+    other = Split(images + 100, torch.arange(12) + 100)
+    splits = {"a": whole.take(torch.tensor([7, 3])), "b": whole.take(torch.tensor([5])), "c": other}
+    joined = join(splits, ["a", "b", "c"])
+    assert len(joined) == 15
+    assert joined.labels[:4].tolist() == [7, 3, 5, 100]
+    index = torch.tensor([14, 0, 3, 2, 1, 0, 4])
+    assert joined.at(index).flatten().tolist() == [111, 7, 100, 5, 3, 7, 101]
+    assert all(part.canvases is images for part in joined.parts[:2])  # nothing is copied
+    assert join(splits, ["c"]) is other
+    with pytest.raises(ValueError, match="split='d' is not one of 'a', 'b', 'c'"):
+        join(splits, ["a", "d"])

@@ -1,6 +1,7 @@
-"""Photographs in every layout become the same splits; what is decoded is kept; what streams is counted."""
+"""Photographs in every layout become the same splits; decoded ones are kept, streamed ones counted."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -14,8 +15,13 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from dtram_hub.data import cache as canvas_cache
 from dtram_hub.data import canvas
-from dtram_hub.data import splits as data
+from dtram_hub.data.augment import Augmentation
+from dtram_hub.data.loader import train_loader
+from dtram_hub.data.sources import DataConfig
+from dtram_hub.data.sources import load as load_source
+from dtram_hub.data.splits import Data, Split, join
 from dtram_hub.data.stream import Stream
 from dtram_hub.models import checkpoint
 from folders import make_folder
@@ -55,12 +61,17 @@ def hub() -> LoopbackHub:
     return HUB
 
 
-def load(source: str, root: Path | None = None, **options) -> data.Data:
-    settings = {"seed": 0, "image_size": 16, "in_chans": 3, "say": lambda text: None}
-    return data.load(source, root=None if root is None else str(root), **(settings | options))
+def load(source: str, root: Path | None = None, image_size: int = 16, **settings) -> Data:
+    config = DataConfig(source, None if root is None else str(root), **settings)
+    return load_source(config, seed=0, image_size=image_size, in_chans=3)
 
 
-def sizes(found: data.Data) -> dict[str, int]:
+def pixels(split: Split) -> torch.Tensor:
+    """All images of a split."""
+    return split.at(torch.arange(len(split)))
+
+
+def sizes(found: Data) -> dict[str, int]:
     return {name: len(split) for name, split in found.splits.items()}
 
 
@@ -73,7 +84,7 @@ def test_a_data_set_of_the_hub(hub: LoopbackHub) -> None:
     assert sizes(found) == {"train": 50, "validation": 9, "test": 12}
     assert found.class_names == CLASSES
     expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3) for image in photographs(12, 2)]
-    assert np.array_equal(found.splits["test"].images.numpy(), np.stack(expected))
+    assert np.array_equal(pixels(found.splits["test"]).numpy(), np.stack(expected))
     assert found.splits["test"].labels.tolist() == [i % 3 for i in range(12)]
     held = load("hub:me/only-train")
     assert sizes(held) == {"train": 72, "test": 9, "validation": 9}
@@ -90,17 +101,17 @@ def test_a_stream_stores_nothing_and_gives_the_same_test_set(hub: LoopbackHub) -
     streamed, whole = load("hub:me/whole", streaming=True), load("hub:me/whole")
     assert isinstance(streamed.splits["train"], Stream)
     assert sizes(streamed) == sizes(whole)
-    assert torch.equal(streamed.splits["test"].images, whole.splits["test"].images)
+    assert torch.equal(pixels(streamed.splits["test"]), pixels(whole.splits["test"]))
 
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_streamed_epoch_is_every_image_once_over_all_processes(hub: LoopbackHub, world: int) -> None:
     found = load("hub:me/whole", streaming=True, shuffle_buffer=16)
     train = found.splits["train"]
-    known = dict(zip(contents(load("hub:me/whole").splits["train"].images), range(50), strict=True))
+    known = dict(zip(contents(pixels(load("hub:me/whole").splits["train"])), range(50), strict=True))
 
     def epoch(seed: int) -> list[int]:
-        shares = [list(data.batches(train, 10, seed=seed, rank=r, world=world)) for r in range(world)]
+        shares = [list(train_loader(train, 10, seed=(seed,), rank=r, world=world)) for r in range(world)]
         assert {len(share) for share in shares} == {5}
         order = []
         for parts in zip(*shares, strict=True):
@@ -118,15 +129,46 @@ def test_a_streamed_epoch_is_every_image_once_over_all_processes(hub: LoopbackHu
 def test_what_a_stream_lacks_is_held_out_and_stays_out(hub: LoopbackHub) -> None:
     found = load("hub:me/only-train", streaming=True, test_fraction=0.2)
     whole = load("hub:me/only-train", test_fraction=0.2)
-    everything = [content for split in whole.splits.values() for content in contents(split.images)]
-    held = [c for name in ("validation", "test") for c in contents(found.splits[name].images)]
+    everything = [content for split in whole.splits.values() for content in contents(pixels(split))]
+    held = [c for name in ("validation", "test") for c in contents(pixels(found.splits[name]))]
     count = len(found.splits["train"])
     assert count + len(held) == 90
     for seed in (1, 2):  # in whatever order the stream comes
-        seen = [
-            c for images, _ in data.batches(found.splits["train"], 1, seed=seed) for c in contents(images)
-        ]
+        loader = train_loader(found.splits["train"], 1, seed=(seed,))
+        seen = [content for images, _ in loader for content in contents(images)]
         assert Counter(seen + held) == Counter(everything)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("source", ["hub:me/whole", "hub:me/only-train"])
+def test_the_order_of_a_stream_does_not_depend_on_the_number_of_workers(
+    hub: LoopbackHub, source: str, workers: int
+) -> None:
+    train = load(source, streaming=True, shuffle_buffer=16).splits["train"]
+    change = Augmentation(flip=True, crop=0.5)
+
+    def epoch(count: int, world: int = 1) -> list[list[torch.Tensor]]:
+        settings = {"seed": (4, 2), "world": world, "augmentation": change, "workers": count}
+        shares = [list(train_loader(train, 8, rank=rank, **settings)) for rank in range(world)]
+        return [
+            [torch.stack(column, dim=1).flatten(0, 1) for column in zip(*parts, strict=True)]
+            for parts in zip(*shares, strict=True)
+        ]
+
+    alone = epoch(0)
+    assert len(alone) == len(train) // 8
+    for other in (epoch(workers), epoch(workers, world=2)):
+        for batch, expected in zip(other, alone, strict=True):
+            assert torch.equal(batch[0], expected[0])
+            assert torch.equal(batch[1], expected[1])
+
+
+def test_a_stream_stands_alone(hub: LoopbackHub) -> None:
+    splits = load("hub:me/whole", streaming=True).splits
+    assert join(splits, ["train"]) is splits["train"]
+    with pytest.raises(ValueError, match=r"split='train\+validation' joins the streamed split 'train' with"):
+        join(splits, ["train", "validation"])
 
 
 def test_training_on_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -240,7 +282,7 @@ def test_cars(tmp_path: Path, layout: str) -> None:
     assert sizes(found) == {"train": 10, "test": 4, "validation": 2}
     assert found.class_names == names
     expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3).tobytes() for image in images[12:]]
-    assert sorted(contents(found.splits["test"].images)) == sorted(expected)
+    assert sorted(contents(pixels(found.splits["test"]))) == sorted(expected)
 
 
 def test_a_wrong_root_is_named(tmp_path: Path) -> None:
@@ -251,33 +293,35 @@ def test_a_wrong_root_is_named(tmp_path: Path) -> None:
         load("cars", root)
 
 
-def test_canvases_are_decoded_once_and_never_confused(tmp_path: Path) -> None:
+def test_canvases_are_decoded_once_and_never_confused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root, cache = make_folder(tmp_path / "pets", {"train": 10, "test": 4}), tmp_path / "cache"
-    said = []
-    first = load("imagefolder", root, cache=str(cache), say=said.append)
-    assert said == [
+    caplog.set_level(logging.INFO, "dtram_hub")
+    first = load("imagefolder", root, cache=str(cache))
+    assert [message[message.index("data: ") :] for message in caplog.messages] == [
         f"data: decoding 20 train images, once, into 0.0 MB under {cache}",
         f"data: decoding 8 test images, once, into 0.0 MB under {cache}",
     ]
-    again = load("imagefolder", root, cache=str(cache), say=said.append)
-    assert len(said) == 2
-    assert torch.equal(first.splits["train"].images, again.splits["train"].images)
-    first.splits["test"].images.zero_()  # a copy of the pages, never the file
-    assert load("imagefolder", root, cache=str(cache)).splits["test"].images.any()
+    again = load("imagefolder", root, cache=str(cache))
+    assert len(caplog.messages) == 2
+    assert torch.equal(pixels(first.splits["train"]), pixels(again.splits["train"]))
+    first.splits["test"].canvases.zero_()  # a copy of the pages, never the file
+    assert pixels(load("imagefolder", root, cache=str(cache)).splits["test"]).any()
     Image.new("RGB", (30, 20), (9, 9, 9)).save(root / "test" / "cat" / "0.png")  # same name, other content
-    changed = load("imagefolder", root, cache=str(cache), say=said.append)
-    assert len(said) == 3
-    assert (changed.splits["test"].images == 9).flatten(1).all(1).sum() == 1
-    load("imagefolder", root, cache=str(cache), image_size=24, say=said.append)
-    assert len(said) == 5
+    changed = load("imagefolder", root, cache=str(cache))
+    assert len(caplog.messages) == 3
+    assert (pixels(changed.splits["test"]) == 9).flatten(1).all(1).sum() == 1
+    load("imagefolder", root, cache=str(cache), image_size=24)
+    assert len(caplog.messages) == 5
 
 
 def test_a_cache_that_does_not_fit_is_refused_before_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(tmp_path / "pets", {"train": 10, "test": 4})
-    usage = canvas.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(canvas.shutil, "disk_usage", lambda path: usage)
+    usage = canvas_cache.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(canvas_cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=r"has 0\.0 MB free, and the decoded train images take 0\.0 MB"):
         load("imagefolder", root, cache=str(tmp_path / "cache"))
     assert not list((tmp_path / "cache").glob("*.npy"))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import shipped_cards as cards
 from dtram_hub.data.mnist import read_mnist
-from dtram_hub.data.sources import open_cub
+from dtram_hub.data.layouts import open_cub
 from dtram_hub.models import checkpoint
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
@@ -114,4 +114,4 @@ def test_channels_and_classes_adapt_as_timms_do() -> None:
     torch.testing.assert_close(colour(images.expand(-1, 3, -1, -1)), grey(images), rtol=1e-4, atol=1e-4)
     five = timm.create_model("dtram_glimpse_mlp", pretrained=True, num_classes=5).eval()
     assert five(images).shape == (6, 5)
-    assert torch.equal(five.locator.weight, grey.locator.weight)
+    assert torch.equal(five.locator.linear.weight, grey.locator.linear.weight)

@@ -1,69 +1,192 @@
-"""Random changes of training images, on batches of uint8; every image has its own."""
+"""Augmentation: random changes of training images, as functions of the images and of uniform random numbers.
 
+No function here draws: every image comes with its own row of numbers in [0, 1), its *draws*, and the same
+draws give the same image, in whatever batch or process it is made. To add an augmentation, write a function
+of (images, setting, draws), name it in AUGMENTATIONS, and give its setting a field of `Augmentation`.
+"""
+
+import itertools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from ..checks import check_choice, check_number
 
 DISTORTIONS = ("shift", "rotate", "scale", "bend")
 KNOTS = 4  # of the random displacement, along each side
+TRIES = 10  # parts of an image that are tried before the whole is kept
+ASPECTS = (3 / 4, 4 / 3)  # of these parts, width to height; as torchvision and timm have it
+COLOUR_ORDERS = list(itertools.permutations((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)))
 
 
-def flip(images: Tensor) -> Tensor:
-    """Mirror every other image, on average: (B, C, H, W) -> the same shape."""
-    mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+def flip(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
+    """Mirror every other image, on average.
+
+    Args:
+        images: (B, C, H, W).
+        wanted: False changes nothing.
+        draws: (B, 1).
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    mirrored = (draws < 0.5).view(-1, 1, 1, 1) & wanted
     return torch.where(mirrored, images.flip(3), images)
 
 
-def crop_and_colour(images: Tensor, least: float = 1.0, colour: float = 0.0) -> Tensor:
-    """Enlarge a random part of every photograph to the whole; change brightness, contrast and saturation.
+def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
+    """Enlarge a random part of every image to the whole ("random resized crop").
 
     Args:
         images: (B, C, S, S) uint8.
-        least: the smallest part, as a share of the area; 1 keeps the whole.
-        colour: the most by which each of the three changes, as a share; hue stays.
+        least: the smallest part, as a share of the area, in (0, 1].
+        draws: (B, 2 * TRIES + 2).
+
+    Returns:
+        (B, C, S, S) uint8, resized bilinearly with antialiasing.
+    """
+    side = images.shape[-1]
+    boxes = crop_boxes(least, side, draws).tolist()
+    return torch.stack(
+        [
+            tv.resized_crop(image, *box, [side, side], antialias=True)
+            for image, box in zip(images, boxes, strict=True)
+        ]
+    )
+
+
+def crop_boxes(least: float, side: int, draws: Tensor) -> Tensor:
+    """The parts that `crop` enlarges: area uniform in [least, 1], aspect log-uniform in ASPECTS.
+
+    Of TRIES such parts the first that fits into the image is taken; if none fits, the whole image.
+
+    Returns:
+        (B, 4) int64: top, left, height, width in pixels.
+    """
+    areas, aspects = draws[:, :TRIES], draws[:, TRIES : 2 * TRIES]
+    areas = (least + (1 - least) * areas) * side**2
+    low, high = (math.log(aspect) for aspect in ASPECTS)
+    aspects = (low + (high - low) * aspects).exp()
+    widths, heights = (areas * aspects).sqrt().round(), (areas / aspects).sqrt().round()
+    sizes = torch.stack([heights, widths], dim=2).clamp(min=1)
+    fits = (sizes <= side).all(2)
+    first = fits.int().argmax(1)  # the first of the largest
+    sizes = torch.where(fits.any(1)[:, None], sizes[torch.arange(len(draws)), first], float(side))
+    corners = (draws[:, 2 * TRIES :] * (side - sizes + 1)).floor()
+    return torch.cat([corners, sizes], dim=1).long()
+
+
+def colour(images: Tensor, most: float, draws: Tensor) -> Tensor:
+    """Change brightness, contrast and saturation of every image, in a random order; the hue stays.
+
+    Args:
+        images: (B, C, S, S) uint8.
+        most: the most by which each of the three changes, as a share, in [0, 1].
+        draws: (B, 4): one for each factor, one for the order.
 
     Returns:
         (B, C, S, S) uint8.
     """
-    steps = []
-    if least < 1:
-        steps.append(v2.RandomResizedCrop(images.shape[-1], scale=(least, 1.0), antialias=True))
-    if colour:
-        steps.append(v2.ColorJitter(colour, colour, colour))
-    if not steps:
-        return images
-    change = v2.Compose(steps)
-    return torch.stack([change(image) for image in images])
+    factors = (1 + most * (2 * draws[:, :3] - 1)).tolist()
+    orders = (draws[:, 3] * len(COLOUR_ORDERS)).long().tolist()
+    changed = []
+    for image, own, order in zip(images, factors, orders, strict=True):
+        for adjust, factor in zip(COLOUR_ORDERS[order], own, strict=True):
+            image = adjust(image, factor)
+        changed.append(image)
+    return torch.stack(changed)
 
 
-def distort(
-    images: Tensor, *, shift: float = 0, rotate: float = 0, scale: float = 0, bend: float = 0
-) -> Tensor:
-    """Move, turn, stretch and bend every image a little; what comes in from outside is zero.
+def distort(images: Tensor, most: dict[str, float], draws: Tensor) -> Tensor:
+    """Move, turn, stretch and bend every image a little; the outside of an image is zero.
 
     Args:
         images: (B, C, S, S) uint8.
-        shift: the most that an image moves each way, in pixels.
-        rotate: the most that it turns either way, in degrees.
-        scale: the most that it grows or shrinks, height and width apart, as a share of its size.
-        bend: standard deviation in pixels of a smooth random displacement (elastic distortion).
+        most: "shift", the most that an image moves each way, in pixels; "rotate", the most that it turns
+            either way, in degrees; "scale", the most that it grows or shrinks, height and width apart, as a
+            share of its size; "bend", the standard deviation in pixels of a smooth random displacement
+            (elastic distortion). Missing ones are 0.
+        draws: (B, 5 + 2 * KNOTS**2).
 
     Returns:
         (B, C, S, S) uint8, sampled bilinearly.
     """
     batch, side = len(images), images.shape[-1]
-
-    def uniform(most: float, *shape: int) -> Tensor:
-        return (torch.rand(batch, *shape, device=images.device) * 2 - 1) * most
-
-    angle = uniform(math.radians(rotate))
+    shift, rotate, scale, bend = (most.get(name, 0) for name in DISTORTIONS)
+    even, knots = 2 * draws[:, :5] - 1, draws[:, 5:]
+    angle = even[:, 0] * math.radians(rotate)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
-    theta = torch.cat([turn * (1 + uniform(scale, 2, 1)), 2 * uniform(shift, 2, 1) / side], dim=2)
-    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    stretch, move = 1 + scale * even[:, 1:3, None], 2 * shift / side * even[:, 3:5, None]
+    grid = F.affine_grid(torch.cat([turn * stretch, move], dim=2), images.shape, align_corners=False)
     if bend:
-        knots = torch.randn(batch, 2, KNOTS, KNOTS, device=images.device) * (2 * bend / side)
-        grid = grid + F.interpolate(knots, (side, side), mode="bicubic").permute(0, 2, 3, 1)
+        normal = torch.special.ndtri(knots.clamp(1e-6, 1 - 1e-6)).view(batch, 2, KNOTS, KNOTS)
+        smooth = F.interpolate(normal * (2 * bend / side), (side, side), mode="bicubic")
+        grid = grid + smooth.permute(0, 2, 3, 1)
     return F.grid_sample(images.float(), grid, align_corners=False).round().to(torch.uint8)
+
+
+# In the order in which they are applied: the function, and how many random numbers it takes for an image.
+AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = {
+    "flip": (flip, 1),
+    "crop": (crop, 2 * TRIES + 2),
+    "colour": (colour, 4),
+    "distort": (distort, 5 + 2 * KNOTS**2),
+}
+
+
+@dataclass
+class Augmentation:
+    """Settings of every augmentation, and all of them as one function; the defaults change nothing.
+
+    flip: mirror every other image.
+    crop: the smallest part that is enlarged to the whole image, as a share of its area; 1 keeps the whole.
+    colour: the most by which brightness, contrast and saturation change, as a share.
+    distort: at most these distortions, see `distort`.
+
+    Raises:
+        ValueError: a setting is out of range; it is named as the recipe names it, `data.crop`.
+    """
+
+    flip: bool = False
+    crop: float = 1.0
+    colour: float = 0.0
+    distort: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_number("data.crop", self.crop, 0, 1, open_low=True)
+        check_number("data.colour", self.colour, 0, 1)
+        for name, most in self.distort.items():
+            check_choice("data.distort", name, DISTORTIONS)
+            check_number(f"data.distort.{name}", most, 0, math.inf)
+
+    @property
+    def used(self) -> list[str]:
+        """Names of the augmentations whose settings are not the defaults."""
+        unchanged = type(self)()
+        return [name for name in AUGMENTATIONS if getattr(self, name) != getattr(unchanged, name)]
+
+    @property
+    def columns(self) -> int:
+        """How many random numbers an image takes."""
+        return sum(AUGMENTATIONS[name][1] for name in self.used)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change images.
+
+        Args:
+            images: (B, C, S, S) uint8.
+            draws: (B, columns) float32 in [0, 1).
+
+        Returns:
+            (B, C, S, S) uint8.
+        """
+        counts = [AUGMENTATIONS[name][1] for name in self.used]
+        for name, own in zip(self.used, draws.split(counts, dim=1), strict=True):
+            images = AUGMENTATIONS[name][0](images, getattr(self, name), own)
+        return images

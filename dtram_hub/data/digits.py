@@ -1,17 +1,20 @@
 """Cluttered digits: the embedded data set, made from scikit-learn's real handwritten digits.
 
 After the cluttered translated task of the Recurrent Attention Model: every image is a black canvas with one
-digit placed anywhere on it, and with fragments of other digits scattered around as clutter. Nothing is
-downloaded. The 1,797 scans (8x8 pixels) are split once, so a scan seen in training, whole or as a fragment,
-is never seen in validation or test.
+digit anywhere on it, and with fragments of other digits scattered around as clutter. Nothing is downloaded.
+The 1,797 scans (8x8 pixels) are split once: no scan of training, whole or as a fragment, is in validation or
+test.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.datasets import load_digits
+import torch
+from sklearn import datasets
 
 from ..checks import check_choice
+from .config import DataConfig, check_grey
+from .splits import Data, Split
 
 SPLIT_SIZES = {"train": 1197, "validation": 200, "test": 400}
 SCAN_SIZE = 8
@@ -48,11 +51,11 @@ def enlarge(scans: np.ndarray, factor: int) -> np.ndarray:
 
 
 def paste(
-    canvases: np.ndarray, patches: np.ndarray, top: np.ndarray, left: np.ndarray, where: np.ndarray
+    canvases: np.ndarray, patches: np.ndarray, top: np.ndarray, left: np.ndarray, rows: np.ndarray
 ) -> None:
-    """Lay patches (K, P, P) over canvases[where] (K of them), brighter pixel wins, in place."""
+    """Lay K patches (K, P, P) over canvases[rows] (K,); the brighter pixel stays. Changes `canvases`."""
     span = np.arange(patches.shape[1])
-    index = (where[:, None, None], (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :])
+    index = (rows[:, None, None], (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :])
     canvases[index] = np.maximum(canvases[index], patches)
 
 
@@ -72,13 +75,13 @@ def cluttered_digits(
     Args:
         split: "train", "validation" or "test".
         num_images: how many images to make.
-        seed: of the placement; the split of the scans does not depend on it.
+        seed: of everything but the split of the scans.
         canvas: side of the images in pixels.
         enlargement: each 8x8 scan becomes 8 * enlargement pixels wide.
         max_clutter: each image has 0 to this many fragments, all counts alike.
         fragment: side of a fragment in pixels.
-        zoom: above 1, close-ups: what a canvas / zoom pixels wide window near the digit shows, magnified to
-            fill the canvas, with the clutter thinned out accordingly.
+        zoom: above 1, close-ups: a window near the digit, canvas / zoom pixels wide, is magnified to fill
+            the canvas; the most clutter is divided by it.
 
     Raises:
         ValueError: an unknown split, a digit or fragment too large, a zoom that does not divide the canvas.
@@ -92,7 +95,7 @@ def cluttered_digits(
     if canvas % zoom:
         raise ValueError(f"zoom={zoom} does not divide canvas={canvas}.")
     if zoom > 1:
-        window = canvas // zoom
+        window, start = canvas // zoom, side // 2
         wide = cluttered_digits(
             split,
             num_images,
@@ -102,28 +105,69 @@ def cluttered_digits(
             max_clutter=max_clutter // zoom,
             fragment=fragment,
         )
-        start = side // 2
         near = wide.images[:, start : start + window, start : start + window]
         return ClutteredDigits(near.repeat(zoom, axis=1).repeat(zoom, axis=2), wide.labels, wide.clutter)
     chosen = scans_of(split)
-    scans, labels = load_digits(return_X_y=True)
+    scans, labels = datasets.load_digits(return_X_y=True)
     digits = enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement)
-    labels = labels[chosen]
     rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
     which = rng.integers(len(digits), size=num_images)
     clutter = rng.integers(max_clutter + 1, size=num_images)
     images = np.zeros((num_images, canvas, canvas), np.uint8)
-    everyone = np.arange(num_images)
     top, left = rng.integers(canvas - side + 1, size=(2, num_images))
-    paste(images, digits[which], top, left, everyone)
+    paste(images, digits[which], top, left, np.arange(num_images))
     for k in range(max_clutter):
-        where = everyone[clutter > k]
-        donor = rng.integers(len(digits), size=len(where))
-        cut_y, cut_x = rng.integers(side - fragment + 1, size=(2, len(where)))
-        span = np.arange(fragment)
-        pieces = digits[
-            donor[:, None, None], (cut_y[:, None] + span)[:, :, None], (cut_x[:, None] + span)[:, None, :]
-        ]
-        top, left = rng.integers(canvas - fragment + 1, size=(2, len(where)))
-        paste(images, pieces, top, left, where)
-    return ClutteredDigits(images, labels[which].astype(np.int64), clutter.astype(np.int64))
+        rows = (clutter > k).nonzero()[0]
+        pieces = fragments(digits, len(rows), fragment, rng)
+        top, left = rng.integers(canvas - fragment + 1, size=(2, len(rows)))
+        paste(images, pieces, top, left, rows)
+    return ClutteredDigits(images, labels[chosen][which].astype(np.int64), clutter.astype(np.int64))
+
+
+def fragments(digits: np.ndarray, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut random squares out of random digits (N, P, P): (count, size, size)."""
+    donor = rng.integers(len(digits), size=count)
+    top, left = rng.integers(digits.shape[1] - size + 1, size=(2, count))
+    span = np.arange(size)
+    return digits[donor[:, None, None], (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]]
+
+
+def load_digits(
+    config: DataConfig,
+    seed: int,
+    image_size: int,
+    in_chans: int,
+    *,
+    num_train: int = 30_000,
+    num_closeup: int = 30_000,
+    num_validation: int = 2_000,
+    num_test: int = 4_000,
+    zoom: int = 4,
+    enlargement: int = 3,
+    max_clutter: int = 8,
+    fragment: int = 12,
+) -> Data:
+    """The embedded data set as splits, and "closeup", magnified training scans; clutter is the difficulty."""
+    check_grey(config, in_chans)
+
+    def make(name: str, count: int, zoom: int = 1) -> Split:
+        made = cluttered_digits(
+            name,
+            count,
+            seed=seed,
+            canvas=image_size,
+            enlargement=enlargement,
+            max_clutter=max_clutter,
+            fragment=fragment,
+            zoom=zoom,
+        )
+        images = torch.from_numpy(made.images)[:, None]
+        return Split(images, torch.from_numpy(made.labels), torch.from_numpy(made.clutter))
+
+    splits = {
+        "train": make("train", num_train),
+        "validation": make("validation", num_validation),
+        "test": make("test", num_test),
+        "closeup": make("train", num_closeup, zoom),
+    }
+    return Data(splits, class_names=[str(digit) for digit in range(10)])

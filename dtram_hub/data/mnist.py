@@ -7,6 +7,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import torch
+
+from ..checks import check_number
+from .config import DataConfig, check_grey
+from .splits import Data, Split
 
 HUB_ID = "ylecun/mnist"
 NUM_IMAGES = {"train": 60_000, "test": 10_000}
@@ -52,6 +57,24 @@ def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndar
             raise ValueError(f"{name}: not the {count} {split} items of MNIST (its checksum differs).")
     images, labels = arrays
     return images.reshape(count, 28, 28), labels
+
+
+def load_mnist(
+    config: DataConfig, seed: int, image_size: int, in_chans: int, *, num_validation: int = 5_000
+) -> Data:
+    """MNIST as splits; `num_validation` random training images are held out, which ones the seed decides."""
+    check_grey(config, in_chans)
+    if image_size != 28:
+        raise ValueError(f"image_size={image_size}; data.source='mnist' has images of 28 pixels.")
+    check_number("data.options.num_validation", num_validation, 1, 59_999)
+    whole = {}
+    for name in NUM_IMAGES:
+        images, labels = read_mnist(config.root, name)
+        whole[name] = Split(torch.tensor(images)[:, None], torch.tensor(labels).long())
+    order = torch.randperm(len(whole["train"]), generator=torch.Generator().manual_seed(seed))
+    held, kept = order[:num_validation].sort().values, order[num_validation:].sort().values
+    splits = {"train": whole["train"].take(kept), "validation": whole["train"].take(held)}
+    return Data(splits | {"test": whole["test"]}, class_names=[str(digit) for digit in range(10)])
 
 
 def _read_idx(path: Path) -> np.ndarray:

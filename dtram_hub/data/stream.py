@@ -1,16 +1,21 @@
 """Training images that stay on the Hub and are read as they are needed, in a new order every epoch."""
 
+import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
 import torch
+from accelerate.logging import get_logger
 from torch import Tensor
 
 from .canvas import decode_all, read_content
+
+logger = get_logger(__name__)
+READ = 256  # rows read at a time
 
 
 @dataclass
@@ -32,31 +37,40 @@ class Stream:
     def __len__(self) -> int:
         return self.num_images
 
-    def batches(
-        self, batch_size: int, *, seed: int, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `dtram_hub.data.batches`; every process reads all images, and decodes its share."""
-        rows = iter(self.dataset.shuffle(seed=seed, buffer_size=self.buffer))
+    def batches(self, batch_size: int, seed: int) -> Iterator[list[dict]]:
+        """Whole batches of undecoded rows, in an order that depends on the seed alone.
+
+        Every image comes once, save those that do not fill a last batch.
+        """
+        # Not iter(dataset): inside a DataLoader's worker process this would give a part of the rows.
+        chunks = self.dataset.shuffle(seed=seed, buffer_size=self.buffer).iter(READ)
+        rows = (
+            {"image": image, "label": label}
+            for chunk in chunks
+            for image, label in zip(chunk["image"], chunk["label"], strict=True)
+        )
         for _ in range(max(1, len(self) // batch_size)):
-            share = list(itertools.islice(rows, batch_size))[rank::world]
-            yield decode_rows(share, self.image_size, self.in_chans)
+            yield list(itertools.islice(rows, batch_size))
+
+    def decode(self, rows: list[dict]) -> tuple[Tensor, Tensor]:
+        """Images (N, C, S, S) uint8 and labels (N,) int64 of rows.
+
+        Raises:
+            ValueError: an image is unreadable.
+        """
+        return decode_rows(rows, self.image_size, self.in_chans)
 
 
 def divide(
-    found: datasets.IterableDatasetDict,
-    source: str,
-    seed: int,
-    fractions: dict[str, float],
-    say: Callable[[str], None],
+    found: datasets.IterableDatasetDict, source: str, seed: int, fractions: dict[str, float]
 ) -> tuple[datasets.IterableDataset, int, dict[str, list[dict]]]:
     """What is to be streamed, and what has to be in memory.
 
     Args:
         found: the splits of the source.
-        source: its name, for what is said.
+        source: its name, for messages.
         seed: of what is held out.
         fractions: what to hold out of train for each split that the source lacks.
-        say: told what takes time.
 
     Returns:
         The training images, how many they are, and the rows of each split in `fractions`.
@@ -69,34 +83,46 @@ def divide(
     info = (train.info.splits or {}).get("train")
     count = info.num_examples if info else None
     if lacking:
-        # By content, since the order changes with every epoch.
-        shares = {name: fractions[name] for name in lacking}
-
-        def place(row: dict) -> str:
-            digest = hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()
-            drawn = int.from_bytes(digest[:8]) / 2**64
-            for name, share in shares.items():
-                if drawn < share:
-                    return name
-                drawn -= share
-            return "train"
-
-        say(f"data: {source} has no {' and no '.join(lacking)} split; reading it once to hold some of it out")
+        logger.info(
+            f"data: {source} has no {' and no '.join(lacking)} split; reading it once to hold some of it out"
+        )
+        assigned = functools.partial(assign, seed=seed, shares={name: fractions[name] for name in lacking})
         held |= {name: [] for name in lacking}
         count = 0
         for row in train:
-            name = place(row)
+            name = assigned(row)
             count += name == "train"
             if name != "train":
                 held[name].append(row)
-        train = train.filter(lambda row: place(row) == "train")
+        train = train.filter(functools.partial(_is_train, assigned))
     elif not count:
-        say(f"data: {source} does not say how many images it has; reading it once to count them")
+        logger.info(f"data: {source} does not say how many images it has; reading it once to count them")
         count = sum(1 for _ in train)
     for name, rows in held.items():
         if not rows:
             raise ValueError(f"data.source={source!r}: no images are left for a {name} split.")
     return train, count, held
+
+
+def assign(row: dict, *, seed: int, shares: dict[str, float]) -> str:
+    """The split of a row, by its content, since the order changes with every epoch.
+
+    Args:
+        row: with an undecoded `image`.
+        seed: another seed assigns other rows.
+        shares: of all rows, by the name of the split; the rest is "train".
+    """
+    digest = hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()
+    rest = int.from_bytes(digest[:8]) / 2**64
+    for name, share in shares.items():
+        if rest < share:
+            return name
+        rest -= share
+    return "train"
+
+
+def _is_train(assigned: functools.partial, row: dict) -> bool:
+    return assigned(row) == "train"
 
 
 def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Tensor]:
@@ -106,12 +132,9 @@ def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Ten
         ValueError: an image is unreadable.
     """
     canvases = decode_all([row["image"] for row in rows], size, in_chans)
-    if any(canvas is None for canvas in canvases):
-        bad = next(row for row, canvas in zip(rows, canvases, strict=True) if canvas is None)
-        raise ValueError(f"streamed image {bad['image']['path']!r} is unreadable; read it without streaming.")
-    images = (
-        torch.from_numpy(np.stack(canvases))
-        if rows
-        else torch.empty(0, in_chans, size, size, dtype=torch.uint8)
-    )
-    return images, torch.tensor([row["label"] for row in rows], dtype=torch.int64)
+    for row, canvas in zip(rows, canvases, strict=True):
+        if canvas is None:
+            path = row["image"]["path"]
+            raise ValueError(f"streamed image {path!r} is unreadable; read it without streaming.")
+    images = np.stack(canvases) if rows else np.empty((0, in_chans, size, size), np.uint8)
+    return torch.from_numpy(images), torch.tensor([row["label"] for row in rows], dtype=torch.int64)

@@ -1,0 +1,101 @@
+"""The cache of canvases: decoded images in memory-mapped files.
+
+Few machines decode JPEGs as fast as they train, so every image is decoded once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.logging import get_logger
+from datasets import Dataset
+from filelock import FileLock
+from huggingface_hub import constants
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .canvas import decode_all, read_content
+
+logger = get_logger(__name__)
+CACHE = Path(constants.HF_HOME) / "dtram-canvases"
+CHUNK = 256  # images decoded at a time
+
+
+def load_canvases(
+    split: Dataset, name: str, size: int, in_chans: int, cache: Path | str | None = None
+) -> tuple[Tensor, list[int]]:
+    """All canvases of a split, decoded the first time and mapped into memory from then on.
+
+    The file is keyed by the bytes of all images and by the settings. Of several processes one decodes, the
+    others wait. A process that dies leaves no file that would pass for a whole one.
+
+    Args:
+        split: with a column `image` of {"path", "bytes"}.
+        name: of the split, for messages.
+        size, in_chans: as in `decode`.
+        cache: folder for the files; CACHE unless given.
+
+    Returns:
+        (N, in_chans, size, size) uint8, zero where a file is unreadable; and the indices of those files.
+
+    Raises:
+        ValueError: the disk has no room for the file.
+    """
+    cache = Path(cache or CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / f"{_key(split, size, in_chans)}.npy"
+    broken = target.with_suffix(".json")
+    with FileLock(target.with_suffix(".lock")):
+        if not (target.is_file() and broken.is_file()):
+            _write(split, name, size, in_chans, target, broken)
+    # Private pages: nobody can change the file through the tensor.
+    images = torch.from_numpy(np.load(target, mmap_mode="c"))
+    return images, json.loads(broken.read_text())
+
+
+def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, broken: Path) -> None:
+    shape, partial = (len(split), in_chans, size, size), target.with_suffix(".partial")
+    needed, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise ValueError(
+            f"data.cache={str(target.parent)!r} has {_readable(free)} free, and the decoded {name} images "
+            f"take {_readable(needed)}; accepted is a folder on a larger disk."
+        )
+    logger.info(
+        f"data: decoding {len(split)} {name} images, once, into {_readable(needed)} under {target.parent}"
+    )
+    unreadable = []
+    try:
+        # Not through a map: where a disk or a quota runs full, a write says so and a map kills the process.
+        with partial.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
+                files = split[start : start + CHUNK]["image"]
+                for i, canvas in enumerate(decode_all(files, size, in_chans), start):
+                    if canvas is None:
+                        unreadable.append(i)
+                        canvas = np.zeros(shape[1:], np.uint8)
+                    file.write(canvas.tobytes())
+        broken.write_text(json.dumps(unreadable))
+        os.replace(partial, target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(f"data.cache={str(target.parent)!r} cannot be written ({error.strerror}).") from None
+
+
+def _key(split: Dataset, size: int, in_chans: int) -> str:
+    """A name for canvases of these very images with these settings."""
+    digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
+    for batch in split.select_columns(["image"]).iter(CHUNK):
+        for file in batch["image"]:
+            digest.update(hashlib.sha256(read_content(file)).digest())
+    return digest.hexdigest()[:32]
+
+
+def _readable(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,191 @@
+"""Layouts of photographs: each becomes a `datasets` object of undecoded files and labels.
+
+Splits are called train, validation and test; a split that a source lacks is missing. The columns are `image`,
+a {"path", "bytes"} of which one may be None, and `label`, a `ClassLabel` with the names of the classes.
+"""
+
+from pathlib import Path
+
+import datasets
+from scipy.io import loadmat
+
+SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation"}
+HIDDEN = (".", "__")  # beginnings of names that `datasets` passes over
+CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+
+
+def open_hub(name: str, streaming: bool = False) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+    """A data set of the Hub, by "org/name".
+
+    The first image column and the first column of classes are taken, whatever their names. With `streaming`
+    each file is downloaded when it is needed, and the classes must be declared as `ClassLabel`.
+
+    Raises:
+        ValueError: no such data set, no images or no classes in it.
+        ConnectionError: the Hub does not answer.
+    """
+    if name.count("/") != 1:
+        raise ValueError(f"data.source='hub:{name}' is not of the form 'hub:org/name'.")
+    try:
+        found = datasets.load_dataset(name, streaming=streaming)
+    except datasets.exceptions.DatasetNotFoundError:
+        raise ValueError(
+            f"data.source='hub:{name}' is no data set on the Hub, or your token may not see it."
+        ) from None
+    except (ConnectionError, FileNotFoundError) as error:
+        raise ConnectionError(f"data.source='hub:{name}': {_sentence(error)}") from None
+    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"data.source='hub:{name}': {_sentence(error)}") from None
+    return _as_images(found, f"data.source='hub:{name}'")
+
+
+def open_parquet(root: Path) -> datasets.DatasetDict:
+    """A folder of parquet files, as `Dataset.to_parquet` writes them; their names tell the splits."""
+    if not any(root.rglob("*.parquet")):
+        raise ValueError(f"data.root={str(root)!r} holds no .parquet files.")
+    return _as_images(datasets.load_dataset("parquet", data_dir=str(root)), f"data.root={str(root)!r}")
+
+
+def open_imagefolder(root: Path) -> datasets.DatasetDict:
+    """One folder of images per class, optionally under train/, validation/ and test/."""
+    where = f"data.root={str(root)!r}"
+    try:
+        found = datasets.load_dataset("imagefolder", data_dir=str(root), drop_labels=False)
+    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
+        raise ValueError(f"{where} holds no images that can be read as a folder per class.") from error
+    empty = _empty_folders(root)
+    if empty:
+        raise ValueError(f"{where}: the folder {str(empty[0])!r} is empty; fill or remove it.")
+    named_by_folder = isinstance(found["train"].features.get("label"), datasets.ClassLabel)
+    found = _as_images(found, where)
+    depths = {
+        len(Path(file["path"]).parts): file["path"] for split in found.values() for file in split["image"]
+    }
+    if named_by_folder and len(depths) > 1:
+        one, other = list(depths.values())[:2]
+        raise ValueError(f"{where}: {one} and {other} are not equally deep; accepted is a folder per class.")
+    return found
+
+
+def open_cub(root: Path) -> datasets.DatasetDict:
+    """CUB-200-2011 in its original layout, or any subset of its classes; its bounding boxes are not used."""
+    root = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
+    for name in CUB_FILES:
+        if not (root / name).is_file():
+            raise ValueError(f"data.root={str(root)!r} has no {name}, which CUB-200-2011 has beside images/.")
+    paths, labels, in_train, classes = (
+        dict(line.split(maxsplit=1) for line in (root / name).read_text().splitlines() if line.strip())
+        for name in CUB_FILES
+    )
+    if not paths.keys() == labels.keys() == in_train.keys():
+        raise ValueError(
+            f"data.root={str(root)!r}: {CUB_FILES[0]} and {CUB_FILES[1]} do not list the same images."
+        )
+    order = sorted(set(labels.values()), key=int)
+    names = [classes[number].partition(".")[2].replace("_", " ") for number in order]
+    rows = {"train": [], "test": []}
+    for key, path in paths.items():
+        split = "train" if in_train[key].strip() == "1" else "test"
+        rows[split].append((root / "images" / path, order.index(labels[key])))
+    return _of_files(rows, names, root)
+
+
+def open_cars(root: Path) -> datasets.DatasetDict:
+    """Stanford Cars: `cars_annos.mat`, the devkit with cars_train/ and cars_test/, or a folder per class."""
+    one, devkit = root / "cars_annos.mat", root / "devkit"
+    if one.is_file():
+        found = _mat(one)
+        names = [str(name) for name in found["class_names"]]
+        rows = {"train": [], "test": []}
+        for entry in found["annotations"]:
+            split = "test" if int(entry["test"]) else "train"
+            rows[split].append((root / str(entry["relative_im_path"]), int(entry["class"]) - 1))
+        return _of_files(rows, names, root)
+    if devkit.is_dir():
+        names = [str(name) for name in _mat(devkit / "cars_meta.mat")["class_names"]]
+        labelled = [folder / "cars_test_annos_withlabels.mat" for folder in (devkit, root)]
+        labelled = next((path for path in labelled if path.is_file()), labelled[0])
+        files = {"train": devkit / "cars_train_annos.mat", "test": labelled}
+        rows = {
+            split: [
+                (root / f"cars_{split}" / str(entry["fname"]), int(entry["class"]) - 1)
+                for entry in _mat(path)["annotations"]
+            ]
+            for split, path in files.items()
+        }
+        return _of_files(rows, names, root)
+    for folder in (root, root / "car_data", root / "car_data" / "car_data"):
+        if (folder / "train").is_dir() and (folder / "test").is_dir():
+            return open_imagefolder(folder)
+    raise ValueError(
+        f"data.root={str(root)!r} is not Stanford Cars: "
+        "it has neither cars_annos.mat, nor devkit/, nor train/ and test/."
+    )
+
+
+def _empty_folders(root: Path) -> list[Path]:
+    """Folders without any file below them; each would be a class that is lost in silence."""
+
+    def visible(path: Path) -> bool:
+        return not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
+
+    found = [path for path in sorted(root.rglob("*")) if visible(path)]
+    filled = {folder for path in found if path.is_file() for folder in path.parents}
+    return [path.relative_to(root) for path in found if path.is_dir() and path not in filled]
+
+
+def _mat(path: Path) -> dict:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; Stanford Cars keeps its labels there.")
+    return loadmat(path, squeeze_me=True)
+
+
+def _of_files(rows: dict[str, list[tuple[Path, int]]], names: list[str], root: Path) -> datasets.DatasetDict:
+    missing = [path for split in rows.values() for path, _ in split if not path.is_file()]
+    if missing:
+        raise ValueError(f"data.root={str(root)!r} lacks {len(missing)} of its images, {missing[0]} for one.")
+    features = datasets.Features(
+        {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=names)}
+    )
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                {"image": [str(path) for path, _ in found], "label": [label for _, label in found]},
+                features=features,
+            )
+            for split, found in rows.items()
+            if found
+        }
+    )
+
+
+def _as_images(found: datasets.DatasetDict, where: str) -> datasets.DatasetDict:
+    """Give splits and columns the names of this module; leave the images undecoded."""
+    found = type(found)({SYNONYMS.get(name, name): split for name, split in found.items()})
+    if "train" not in found:
+        raise ValueError(f"{where} has the splits {', '.join(found)}, and no train split.")
+    features = found["train"].features or {}
+    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    if image is None:
+        raise ValueError(
+            f"{where} has no column of images; its columns are {', '.join(features) or 'unknown'}."
+        )
+    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if label is None and "label" in features and not isinstance(found, datasets.IterableDatasetDict):
+        found, label = found.class_encode_column("label"), "label"
+    if label is None:
+        raise ValueError(f"{where} must hold at least two classes, and has none: no column is a ClassLabel.")
+    found = found.select_columns([image, label])
+    for old, new in ((image, "image"), (label, "label")):
+        found = found if old == new else found.rename_column(old, new)
+    names = found["train"].features["label"].names
+    if len(names) < 2:
+        raise ValueError(f"{where} must hold at least two classes; it has {', '.join(names)}.")
+    for name, split in found.items():
+        if split.features["label"].names != names:
+            raise ValueError(f"{where}: {name} and train do not have the same classes.")
+    return found.cast_column("image", datasets.Image(decode=False))
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split())
