@@ -31,9 +31,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 import dtram_hub
-from dtram_hub.data import augment
+from dtram_hub.data.augment import Augmentation
+from dtram_hub.data.loader import train_loader
 from dtram_hub.data.mnist import IDX_FILES, read_mnist
-from dtram_hub.data.splits import index_batches
+from dtram_hub.data.splits import Split
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
@@ -205,10 +206,12 @@ def main() -> None:
             torchvision_mnist(images, labels, Path(folder)), BATCH, shuffle=True, drop_last=True
         )
 
+        split = Split(images, labels)
+        distortion = Augmentation(distort={"shift": SHIFT, "rotate": ROTATE, "scale": SCALE})
+
         def our_epoch(step: Callable[[Tensor, Tensor], None]) -> None:
-            for index in index_batches(len(images), BATCH, seed=args.seed):
-                moved = augment.distort(images[index], shift=SHIFT, rotate=ROTATE, scale=SCALE)
-                step(moved, labels[index])
+            for batch in train_loader(split, BATCH, seed=(args.seed,), augmentation=distortion):
+                step(*batch)
 
         def plain_epoch() -> None:
             for moved, targets in loader:
