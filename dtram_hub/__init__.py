@@ -3,10 +3,29 @@
 Importing this package registers its models with timm: `timm.create_model("dtram_resnet50")`.
 """
 
-from .models import registry  # noqa: F401  (registers the models)
+import sys
+from importlib import import_module
+
+from . import moved
+from .models import registry as _registry  # noqa: F401  (registers the models)
 from .models.dtram import DTRAM, Rollout
 from .models.early_exit import Prediction, calibrate
-from .sharing.hub import pull, push
 
 __version__ = "0.1.0"
 __all__ = ["DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"]
+
+# Imported when first asked for: a model needs neither the Hub's client nor the model cards.
+_LATER = {"pull": ".sharing.pull", "push": ".sharing.push"}
+
+moved.install(sys.modules[__name__])
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - moved.MOVED.keys())

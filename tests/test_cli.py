@@ -1,6 +1,8 @@
 """The program `dtram`: what it prints, what it writes, and how it ends."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import timm
 import torch
 from PIL import Image
 
-from dtram_hub import DTRAM, cli
+import dtram_cli
+import dtram_hub
+from dtram_hub import DTRAM
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 from hub_faults import TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
@@ -25,7 +29,7 @@ def dtram(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["dtram", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            dtram_cli.main()
         printed = capfd.readouterr()
         code = ended.value.code or 0
         return (code, printed.out, printed.err) if isinstance(code, int) else (1, printed.out, code)
@@ -40,6 +44,21 @@ def images(tmp_path: Path) -> list[Path]:
     for path in paths:
         Image.fromarray(generator.integers(255, size=(40, 30, 3), dtype=np.uint8)).save(path)
     return paths
+
+
+def test_help_and_version_import_nothing_large() -> None:
+    code = (
+        "import sys, dtram_cli\n"
+        "helps = [[name, '--help'] for name in ('list', 'info', 'predict', 'card', 'push', 'pull')]\n"
+        "for words in (['--version'], ['--help'], *helps):\n"
+        "    dtram_cli.dtram(words, prog_name='dtram', standalone_mode=False)\n"
+        "print({'dtram_hub', 'huggingface_hub', 'numpy', 'timm', 'torch'} & {*sys.modules})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-1]) == (f"dtram, version {dtram_hub.__version__}", "set()")
+    assert sum(line.startswith("Usage: dtram ") for line in lines) == 7
 
 
 def test_list(dtram) -> None:

@@ -1,0 +1,69 @@
+"""Old import paths: `from dtram_hub.export import export_looks` still works, with a warning.
+
+The modules of this package once lay in one folder. The old path of each now holds a stand-in, which imports
+nothing at first. A name that is asked of it comes from the module's new path.
+"""
+
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
+
+MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
+    "augment": ("data.augment",),
+    "canvas": ("data.canvas",),
+    "cards": ("sharing.cards",),
+    "checkpoint": ("models.checkpoint",),
+    "cluttered_digits": ("data.digits",),
+    "compute": ("models.flops",),
+    "curriculum": ("learning.curriculum", "learning.task"),
+    "early_exit": ("models.early_exit",),
+    "encoder": ("models.encoder",),
+    "evaluation": ("learning.evaluation",),
+    "export": ("models.export",),
+    "glimpse": ("models.glimpse",),
+    "hub": ("sharing.push", "sharing.pull"),
+    "losses": ("learning.losses",),
+    "metrics": ("learning.metrics",),
+    "mnist": ("data.mnist",),
+    "model": ("models.dtram",),
+    "policy": ("models.policy",),
+    "recipe": ("learning.recipe",),
+    "registry": ("models.registry",),
+    "report": ("learning.report",),
+    "resume": ("learning.resume",),
+    "small_encoders": ("models.small_encoders",),
+    "sources": ("data.sources",),
+    "stream": ("data.stream",),
+}
+
+
+class Moved(ModuleType):
+    """The stand-in at a module's old path."""
+
+    def __init__(self, old: str, new: tuple[str, ...]) -> None:
+        super().__init__(old, f"Moved to {' and '.join(new)}.")
+        self._new = new
+
+    def __getattr__(self, name: str) -> object:
+        """A name from the module's new path, with a FutureWarning.
+
+        Raises:
+            AttributeError: the new modules have no such name either.
+        """
+        # Tools ask every module for names such as __path__, which must neither warn nor import.
+        for new in () if name.startswith("_") else self._new:
+            module = import_module(new)
+            if hasattr(module, name):
+                sentence = f"{self.__name__} has moved; import {name} from {new}."
+                warnings.warn(sentence, FutureWarning, stacklevel=2)
+                return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}; it moved to {self._new}.")
+
+
+def install(package: ModuleType) -> None:
+    """Put a stand-in at every old path of `package`."""
+    for old, new in MOVED.items():
+        stand_in = Moved(f"{package.__name__}.{old}", tuple(f"{package.__name__}.{path}" for path in new))
+        sys.modules[stand_in.__name__] = stand_in
+        setattr(package, old, stand_in)
