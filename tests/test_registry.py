@@ -11,9 +11,8 @@ from timm.models import save_for_hf
 from timm.models._manipulate import group_parameters
 from timm.optim import param_groups_layer_decay
 
-import dtram_hub
 from dtram_hub import DTRAM
-from dtram_hub.models.registry import SHIPPED
+from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
 SMALL = {"image_size": 96, "context_size": 64, "glimpse_crop": 32}
 MOBILENET = Path(__file__).parents[2] / "shared/data/weights/mobilenetv2_100.coral_in1k_same.safetensors"
@@ -205,7 +204,8 @@ def test_the_contract(name: str, aggregate: str) -> None:
         theirs = group_parameters(model.encoder, model.encoder.group_matcher(), reverse=True)
         assert {n: ours[f"encoder.{n}"] for n in theirs} == theirs
         assert {ours[n] for n in names if not n.startswith("encoder.")} == {max(ours.values())}
-        assert len(param_groups_layer_decay(model, layer_decay=0.7)) > 2
+        groups = [param_groups_layer_decay(part, layer_decay=0.7) for part in (model, model.encoder)]
+        assert len(groups[0]) >= len(groups[1]) >= 2
 
 
 def test_checkpointing_gradients_changes_nothing() -> None:
@@ -241,6 +241,7 @@ def test_a_new_classifier_keeps_device_type_mode_and_freezing() -> None:
     assert not any(module.training for module in model.modules())
 
 
+@pytest.mark.skipif(not timm.is_model("qwen3_vit_88m_enc"), reason="needs a newer timm")
 def test_a_tower_without_classifier_takes_one_from_h() -> None:
     model = timm.create_model("dtram_qwen3_vit_88m_enc", num_classes=3, device="meta").eval()
     assert model.aggregate == "last"
@@ -249,7 +250,7 @@ def test_a_tower_without_classifier_takes_one_from_h() -> None:
 
 def test_shipped_weights_take_other_classes() -> None:
     model = timm.create_model("dtram_glimpse_mlp", pretrained=True, num_classes=3)
-    whole = load_file(dtram_hub.registry.WEIGHTS / "dtram_glimpse_mlp.mnist_dtram98/model.safetensors")
+    whole = load_file(WEIGHTS / "dtram_glimpse_mlp.mnist_dtram98/model.safetensors")
     assert torch.equal(model.hidden_to_hidden.weight, whole["hidden_to_hidden.weight"])
     assert model.head.weight.shape == (3, 256)
     assert isinstance(timm.create_model("dtram_glimpse_mlp", pretrained=True, num_classes=0), DTRAM)
