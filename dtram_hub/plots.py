@@ -10,7 +10,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
+from .files import replacing
+
 COLOURS = matplotlib.colormaps["tab10"].colors
+GLIMPSES_PER_ROW = 6
 
 
 def plot_steps(
@@ -19,7 +22,7 @@ def plot_steps(
     """Histogram of steps with accuracy above each bar, and mean steps against difficulty where there is one.
 
     Args:
-        path: of the PNG file.
+        path: of the picture.
         steps: (N,) int64 in 1..num_steps.
         correct: (N,) bool.
         num_steps: T.
@@ -46,14 +49,14 @@ def plot_steps(
         axes[1].set_title("How long images of each difficulty are looked at", fontsize=10)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> None:
     """How many images take how many steps, models side by side (Fig. 5).
 
     Args:
-        path: of the PNG file.
+        path: of the picture.
         histograms: for each model, images by number of steps, as `StepAccuracy` gives them.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -63,21 +66,21 @@ def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> 
     for i, (title, histogram) in enumerate(histograms.items()):
         counts = np.array([histogram.get(str(number), 0) for number in numbers])
         mean = (counts * numbers).sum() / counts.sum()
-        places = numbers + (i - (len(histograms) - 1) / 2) * width
+        centres = numbers + (i - (len(histograms) - 1) / 2) * width
         axes.bar(
-            places, 100 * counts / counts.sum(), width, label=f"{title}: {mean:.2f} steps", color=COLOURS[i]
+            centres, 100 * counts / counts.sum(), width, label=f"{title}: {mean:.2f} steps", color=COLOURS[i]
         )
     axes.set(xlabel="steps taken", ylabel="test images (%)", xticks=numbers)
     axes.legend(fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     """Accuracy against mean steps, one line per policy; error in percent, on a logarithmic axis.
 
     Args:
-        path: of the PNG file.
+        path: of the picture.
         curves: for each policy its points, {"mean_steps", "accuracy"} each.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -92,14 +95,14 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
     """Accuracy against mean steps of every stage, one line per variant of a study.
 
     Args:
-        path: of the PNG file.
+        path: of the picture.
         variants: for each its points, {"mean_steps", "accuracy"} each, in the order of the stages.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -110,7 +113,7 @@ def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
     axes.set(xlabel="mean steps", ylabel="test accuracy (%)")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_glimpses(
@@ -120,13 +123,13 @@ def plot_glimpses(
     steps: Tensor,
     captions: list[str],
     crop: int,
-    per_row: int = 6,
+    per_row: int = GLIMPSES_PER_ROW,
     side: float = 1.7,
 ) -> None:
     """Images by number of steps, one row each, with every glimpse as a numbered, coloured box.
 
     Args:
-        path: of the PNG file.
+        path: of the picture.
         images: (N, C, S, S) uint8.
         locations: (N, T, 2), NaN where a step took no glimpse.
         steps: (N,) int64 in 1..T.
@@ -155,7 +158,13 @@ def plot_glimpses(
             fontsize=9,
             transform=grid[row, 0].transAxes,
         )
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    """Write a picture, whole or not at all, in the format that its name ends with."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=Path(path).suffix[1:] or "png")
 
 
 def _draw(axis, image: Tensor, locations: Tensor, crop: int) -> None:

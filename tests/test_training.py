@@ -23,6 +23,7 @@ from timm.models import group_parameters
 import ablate
 import export_stage as export_script
 import train as train_script
+from dtram_hub.learning import run_folder
 from dtram_hub.learning.curriculum import plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.recipe import write_recipe
@@ -207,7 +208,8 @@ def test_compare_gives_mean_and_spread(finished: tuple[Path, str], tmp_path: Pat
     runs = []
     for seed, accuracy in enumerate((0.8, 0.9)):
         metrics = json.loads((finished[0] / "metrics.json").read_text()) | {"seed": seed}
-        metrics["results"] = [{"model": "DT-RAM", "mean_steps": 2.0, "accuracy": accuracy}]
+        row = run_folder.own_result(metrics) | {"model": "DT-RAM", "mean_steps": 2.0, "accuracy": accuracy}
+        metrics["results"] = [row]
         runs.append(tmp_path / str(seed))
         runs[-1].mkdir()
         (runs[-1] / "metrics.json").write_text(json.dumps(metrics))

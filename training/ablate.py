@@ -10,7 +10,6 @@ all that are finished, so that variants may be run one at a time, and seeds side
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from yaml import YAMLError
 
 from compare import spread
 from dtram_hub.checks import check_choice
+from dtram_hub.files import replacing, write_text
 from dtram_hub.learning.recipe import read_recipe
+from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.plots import plot_variants
 
 TRAIN = Path(__file__).parent / "train.py"
@@ -100,7 +101,7 @@ def read_study(path: Path) -> Study:
 def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
     """Train one variant with one seed, after what it shares, unless that is done; whether it is done now."""
     folder, variant = folder_of(study, name, seed), study.variants[name]
-    if (folder / "metrics.json").is_file():
+    if folder.is_finished:
         return True
     if variant.shares is not None and not run(study, variant.shares, seed, overrides):
         return False
@@ -108,39 +109,39 @@ def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
     if variant.shares is not None:
         words.append(f"stages_from={folder_of(study, variant.shares, seed)}")
         words += [f"stages_until={variant.until}"] if variant.until else []
-    words += ["--resume"] if (folder / "recipe.yaml").is_file() else []
+    words += ["--resume"] if folder.exists else []
     print(f"== {name}, seed {seed}", flush=True)
     return subprocess.call([sys.executable, str(TRAIN), *words]) == 0
 
 
-def folder_of(study: Study, name: str, seed: int) -> Path:
-    return Path(study.output) / f"{name}-{seed}"
+def folder_of(study: Study, name: str, seed: int) -> RunFolder:
+    return RunFolder(Path(study.output) / f"{name}-{seed}")
 
 
 def collect(study: Study) -> list[dict]:
     """One row for every model of every finished run, with whichever seeds."""
     rows = []
     for name in study.variants:
-        for seed, path in sorted(finished_runs(study, name).items()):
-            metrics = json.loads(path.read_text())
+        for seed, folder in sorted(finished_runs(study, name).items()):
+            metrics = folder.read_metrics()
             for result in metrics["results"]:
-                kept = ("model", "stage", "mean_steps", "accuracy", "validation_accuracy", "gflops")
+                kept = ("model", "kind", "stage", "mean_steps", "accuracy", "validation_accuracy", "gflops")
                 row = {"variant": name, "seed": seed} | {key: result.get(key) for key in kept}
                 rows.append(row | {"seconds": round(metrics["seconds"].get(result["stage"], 0))})
     return rows
 
 
-def finished_runs(study: Study, name: str) -> dict[int, Path]:
-    """The metrics of a variant's finished runs by their seeds."""
+def finished_runs(study: Study, name: str) -> dict[int, RunFolder]:
+    """The finished runs of a variant by their seeds."""
     found = {
-        path.parent.name.removeprefix(f"{name}-"): path for path in Path(study.output).glob("*/metrics.json")
+        path.name.removeprefix(f"{name}-"): RunFolder(path) for path in Path(study.output).glob(f"{name}-*")
     }
-    return {int(seed): path for seed, path in found.items() if seed.isdecimal()}
+    return {int(seed): run for seed, run in found.items() if seed.isdecimal() and run.is_finished}
 
 
 def write(output: Path, rows: list[dict]) -> None:
     """results.csv with every row; tables.md and variants.png with means over the seeds."""
-    with (output / "results.csv").open("w", newline="") as file:
+    with replacing(output / "results.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -152,14 +153,14 @@ def write(output: Path, rows: list[dict]) -> None:
         each = ", ".join(f"{100 * row['accuracy']:.2f}" for row in found)
         steps, accuracy = ([row[key] for row in found] for key in ("mean_steps", "accuracy"))
         lines.append(f"| {variant} | {model} | {spread(steps)} | {spread(accuracy, 100)} | {each} |")
-    (output / "tables.md").write_text("\n".join(lines) + "\n")
+    write_text(output / "tables.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
-    own = {}  # what a stage trained, without the policies that were put on top of it
+    stages = {}  # without the policies that were put on top of what a stage trained
     for (variant, _), found in groups.items():
-        if found[0]["validation_accuracy"] is not None:
+        if found[0]["kind"] == "stage":
             point = {key: sum(row[key] for row in found) / len(found) for key in ("mean_steps", "accuracy")}
-            own.setdefault(variant, []).append(point)
-    plot_variants(output / "variants.png", own)
+            stages.setdefault(variant, []).append(point)
+    plot_variants(output / "variants.png", stages)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ python training/compare.py runs/digits-0 runs/digits-1 runs/digits-2
 """
 
 import argparse
-import json
 import statistics
 import sys
-from pathlib import Path
+
+from dtram_hub.learning.run_folder import RunFolder
 
 
 def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
@@ -20,18 +20,24 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders that hold a metrics.json")
+    parser.add_argument("runs", nargs="+", type=RunFolder, help="folders of finished runs")
     args = parser.parse_args(argv)
-    missing = [str(run) for run in args.runs if not (run / "metrics.json").is_file()]
-    if missing:
-        sys.exit(f"compare.py: no metrics.json in {', '.join(missing)}.")
-    metrics = [json.loads((run / "metrics.json").read_text()) for run in args.runs]
+    try:
+        metrics = [run.read_metrics() for run in args.runs]
+    except ValueError as error:
+        sys.exit(f"compare.py: {error}")
+    titles = [[row["model"] for row in run["results"]] for run in metrics]
+    if any(title != titles[0] for title in titles):
+        sys.exit("compare.py: the runs do not have the same models.")
+    print_table(metrics)
+
+
+def print_table(metrics: list[dict]) -> None:
+    """What the runs' metrics.json say, one row for each model; all have the same models."""
     seeds = ", ".join(str(run["seed"]) for run in metrics)
     print(f"{metrics[0]['test_images']} test images, each answered once; seeds {seeds}\n")
     print("| model | mean steps | accuracy (%) | each run (%) |\n|---|---:|---:|---|")
     for rows in zip(*(run["results"] for run in metrics), strict=True):
-        if len({row["model"] for row in rows}) > 1:
-            sys.exit("compare.py: the runs do not have the same models.")
         accuracies = [row["accuracy"] for row in rows]
         each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
         steps = spread([row["mean_steps"] for row in rows])

@@ -7,14 +7,14 @@ results of this stage alone.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import timm
 
 from dtram_hub.checks import check_choice
-from dtram_hub.learning.recipe import read_recipe, write_recipe
+from dtram_hub.files import write_text
+from dtram_hub.learning.run_folder import RunFolder, stage_rows
 from dtram_hub.models import checkpoint
 
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("run", type=RunFolder, help="folder of a finished run")
     parser.add_argument("stage", help="encoder, ram_2, ram_3, ... or dtram")
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--half", action="store_true", help="keep the weights in 16 bits, at half the size")
@@ -30,38 +30,37 @@ def main(argv: list[str] | None = None) -> None:
     try:
         export(args.run, args.stage, args.output, args.half)
     except ValueError as error:
-        sys.exit(f"export.py: {error}")
+        sys.exit(f"export_stage.py: {error}")
 
 
-def export(run: Path, stage: str, output: Path, half: bool = False) -> None:
+def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None:
     """Write the weights that `stage` kept, the model's configuration, metrics and recipe into `output`."""
-    trained = checkpoint.load(run)
-    if not (run / "metrics.json").is_file():
-        raise ValueError(f"run={str(run)!r} has no metrics.json; accepted is the folder of a finished run.")
-    metrics = json.loads((run / "metrics.json").read_text())
-    check_choice("stage", stage, {row["stage"]: row for row in metrics["results"]})
-    rows = [row for row in metrics["results"] if row["stage"] == stage]  # the stage's own row comes first
-    num_steps, config = rows[0]["num_steps"], dict(trained.pretrained_cfg)
-    class_names = config.pop("label_names", None)
-    arguments = trained.arguments() | {"num_steps": num_steps}
-    if stage != "dtram":
+    trained, metrics = checkpoint.load(run.path), run.read_metrics()
+    rows = {row["stage"]: row for row in stage_rows(metrics)}
+    check_choice("stage", stage, rows)
+    arguments = trained.arguments() | {"num_steps": rows[stage]["num_steps"]}
+    if rows[stage]["stage_kind"] != "dtram":
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
+    config = dict(trained.pretrained_cfg)
+    class_names = config.pop("label_names", None)
     model = timm.create_model(config["architecture"], **arguments)
     model.pretrained_cfg = config
-    checkpoint.load_weights(model, run / "stages" / f"{stage}.safetensors")
+    checkpoint.load_weights(model, run.stage_weights(stage))
     checkpoint.save(model.half() if half else model, output, class_names)
-    stages = list(metrics["seconds"])
-    stages = stages[: stages.index(stage) + 1]
-    metrics |= {"results": rows, "seconds": {name: metrics["seconds"][name] for name in stages}}
-    if not model.dynamic:
-        del metrics["curves"]
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    recipe = read_recipe(run / "recipe.yaml")
-    # Folders of one's own machine are nobody else's business.
-    recipe.output, recipe.data.root, recipe.data.cache = f"runs/{output.name}", None, None
-    recipe.stages_from = None
-    recipe.encoder_weights = recipe.encoder_weights and Path(recipe.encoder_weights).name
-    write_recipe(recipe, output / "recipe.yaml", stage=stage)
+    exported = RunFolder(output)
+    exported.write_metrics(metrics_of(metrics, stage))
+    write_text(exported.recipe_path, run.public_recipe(output.name, stage=stage))
+
+
+def metrics_of(metrics: dict, stage: str) -> dict:
+    """The results of one stage alone, with the times of all stages that led to it."""
+    names = list(metrics["seconds"])
+    names = names[: names.index(stage) + 1]
+    own = metrics | {"results": [row for row in metrics["results"] if row["stage"] == stage]}
+    own |= {key: {name: metrics[key][name] for name in names} for key in ("stage_kinds", "seconds")}
+    if metrics["stage_kinds"][stage] != "dtram":
+        own.pop("curves", None)
+    return own
 
 
 if __name__ == "__main__":

@@ -9,43 +9,49 @@ the weights it would have had anyway.
 
 import argparse
 import itertools
-import json
 import math
-import os
 import platform
-import re
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import accelerate
-import numpy as np
-import psutil
 import timm
 import torch
 from accelerate import Accelerator
-from omegaconf import OmegaConf
+from accelerate.logging import get_logger
+from safetensors import SafetensorError
+from torch import Tensor
 from tqdm.auto import tqdm
 
 import dtram_hub
-from dtram_hub.checks import check_choice, nearest
-from dtram_hub.data import augment
-from dtram_hub.data import splits as data
-from dtram_hub.data.canvas import TRANSFORM
-from dtram_hub.learning import report
-from dtram_hub.learning.curriculum import Stage, enter_stage, plan_stages
+from dtram_hub.data.loader import epoch_seed, train_loader
+from dtram_hub.data.splits import join
+from dtram_hub.learning.curriculum import Stage, enter_stage, location_std, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.losses import Loss
+from dtram_hub.learning.machine import describe_machine, make_accelerator
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, write_recipe
+from dtram_hub.learning.recipe import Recipe, build_model, load_data, read_recipe
+from dtram_hub.learning.report import write_report
 from dtram_hub.learning.resume import Progress, last_progress, save_progress, shared_stages
-from dtram_hub.learning.task import Task
+from dtram_hub.learning.run_folder import RunFolder
+from dtram_hub.learning.task import make_task
+from dtram_hub.messages import show_messages
 from dtram_hub.models import checkpoint
-from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.normalise import Normalise
+from dtram_hub.models.records import Noise
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"
+# Keys that change nothing of the weights, and may differ when a run goes on.
+FREE_KEYS = ("threads", "data.workers")
+# Uses of a seed, beside those of the data: the noise of a batch, and all else that a process draws.
+NOISE, PROCESS = (2,), (3,)
+
+logger = get_logger("dtram_hub.train")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,16 +63,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     recipes = [word for word in args.words if "=" not in word]
     overrides = [word for word in args.words if "=" in word]
+    show_messages(sys.stdout)
     try:
         if len(recipes) > 1:
             raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
-        recipe = read_recipe(find_recipe(*recipes), overrides)
-        run = Run(recipe, args.resume)
-    except ValueError as error:
-        sys.exit(f"train.py: {error}")
-    try:
+        run = Run(read_recipe(find_recipe(*recipes), overrides), args.resume)
         run.train()
-    except FloatingPointError as error:
+    except (ValueError, FloatingPointError) as error:
         sys.exit(f"train.py: {error}")
     run.finish()
 
@@ -80,271 +83,225 @@ class Run:
 
     def __init__(self, recipe: Recipe, resume: bool):
         self.recipe = recipe
-        self.output = Path(recipe.output)
-        self.accelerator = Accelerator(
-            mixed_precision=recipe.precision,
-            gradient_accumulation_steps=recipe.accumulation,
-            log_with=recipe.trackers or None,
-            project_dir=self.output,
-        )
-        world = self.accelerator.num_processes
-        if processes_asked_for() > world:
-            self.accelerator.print(
-                f"note: {processes_asked_for()} processes were asked for and {world} runs; on CPU, "
-                "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N training/train.py starts more"
-            )
-        if recipe.batch_size % world:
-            raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
-        if self.accelerator.device.type == "cpu":
-            # The launcher asks for one thread unless told otherwise.
-            torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
-        self.check_output(resume)
-        self.data = load_data(recipe, self.accelerator.print)
+        self.folder = RunFolder(recipe.output)
+        self.accelerator = make_accelerator(recipe)
+        self.check_folder(resume)
+        self.data = load_data(recipe)
         if self.data.skipped:
-            self.accelerator.print(f"data: left out {self.data.skipped} broken files")
-        self.model = self.build_model()
+            logger.info(f"data: left out {self.data.skipped} broken files")
+        self.model = build_model(recipe, len(self.data.class_names))
         normalise = Normalise(self.model.pretrained_cfg).to(self.accelerator.device)
         self.evaluator = Evaluator(self.model, normalise, self.accelerator, 4 * recipe.batch_size)
-        self.location_std = self.model.location_std
         self.stages = plan_stages(
             self.model.num_steps,
             recipe.stages,
             curriculum=recipe.curriculum,
             context=self.model.context != "none",
         )
-        if not self.stages:
-            raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
-        for stage in self.stages:
-            for name in stage.splits:
-                check_choice(f"stages.{stage.kind}.split", name, self.data.splits)
-            batches = sum(len(self.data.splits[name]) for name in stage.splits) // recipe.batch_size
-            if recipe.accumulation > max(1, batches):
-                raise ValueError(
-                    f"accumulation={recipe.accumulation} is more than the {max(1, batches)} batches in an "
-                    f"epoch of stage {stage.name!r}, which trains on {stage.split!r}."
-                )
-        self.states = self.output / "checkpoints"
-        self.progress, self.resumed = last_progress(self.states) if resume else (Progress(), None)
+        self.check_stages()
+        self.progress, self.state = last_progress(self.folder.states) if resume else (Progress(), None)
         borrowed = []
-        if recipe.stages_from and self.resumed is None:
+        if recipe.stages_from and self.state is None:
             borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages)
         if not resume:
-            self.open_output()
+            self.open_folder()
         self.borrow_stages(borrowed)
 
-    def check_output(self, resume: bool) -> None:
+    def check_folder(self, resume: bool) -> None:
         """Refuse to write over another run, or to continue one with another recipe."""
-        written = self.output / "recipe.yaml"
+        if resume and not self.folder.exists:
+            raise ValueError(f"--resume: output={str(self.folder)!r} holds no run to go on with.")
         if resume:
-            if not written.is_file():
-                raise ValueError(f"--resume: output={str(self.output)!r} holds no run to go on with.")
-            before, now = OmegaConf.load(written), OmegaConf.structured(self.recipe)
-            changed = [key for key in now if key != "threads" and now[key] != before.get(key)]
+            before, now = (flat(asdict(r)) for r in (read_recipe(self.folder.recipe_path), self.recipe))
+            changed = [key for key in now if key not in FREE_KEYS and now[key] != before.get(key)]
             if changed:
-                raise ValueError(f"--resume: the run in {str(self.output)!r} has another {changed[0]!r}.")
-        elif written.is_file():
+                raise ValueError(f"--resume: the run in {str(self.folder)!r} has another {changed[0]!r}.")
+        elif self.folder.exists:
             raise ValueError(
-                f"output={str(self.output)!r} holds a run already; pass --resume to go on with it, "
+                f"output={str(self.folder)!r} holds a run already; pass --resume to go on with it, "
                 "or output=FOLDER for another."
             )
 
-    def open_output(self) -> None:
+    def check_stages(self) -> None:
+        """Refuse a plan without stages, and stages that their splits do not fit."""
+        if not self.stages:
+            raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
+        for stage in self.stages:
+            try:
+                split = join(self.data.splits, stage.splits)
+            except ValueError as error:
+                raise ValueError(f"stages.{stage.kind}.{error}") from None
+            batches = max(1, len(split) // self.recipe.batch_size)
+            if self.recipe.accumulation > batches:
+                raise ValueError(
+                    f"accumulation={self.recipe.accumulation} is more than the {batches} batches in an "
+                    f"epoch of stage {stage.name!r}, which trains on {stage.split!r}."
+                )
+
+    def open_folder(self) -> None:
         """Make the run's folder, with the recipe as it is run."""
         if self.accelerator.is_main_process:
-            (self.output / "stages").mkdir(parents=True, exist_ok=True)
             packages = (dtram_hub, timm, torch, accelerate)
             versions = [f"{package.__name__} {package.__version__}" for package in packages]
-            write_recipe(
-                self.recipe,
-                self.output / "recipe.yaml",
+            self.folder.make()
+            self.folder.write_recipe(
+                asdict(self.recipe),
                 versions=", ".join([*versions, f"python {platform.python_version()}"]),
                 command=" ".join(["accelerate launch", *sys.argv]),
             )
         self.accelerator.wait_for_everyone()
 
     def borrow_stages(self, stages: list[Stage]) -> None:
-        """Take over what another run has kept of these stages, and the time that it took.
+        """Take over the weights that another run has kept of these stages, and their training time.
 
-        What they did not train may differ in this run, and starts afresh.
+        Parts that they did not train may differ in this run, and start afresh.
         """
         if not stages:
             return
-        source = Path(self.recipe.stages_from)
-        seconds = json.loads((source / "metrics.json").read_text())["seconds"]
+        source = RunFolder(self.recipe.stages_from)
+        seconds = source.read_metrics()["seconds"]
         if self.accelerator.is_main_process:
             for stage in stages:
-                kept = source / "stages" / f"{stage.name}.safetensors"
-                checkpoint.load_weights(self.model, kept, fitting=True)
-                checkpoint.save_weights(self.model, self.stage_file(stage))
+                checkpoint.load_weights(self.model, source.stage_weights(stage.name), fitting=True)
+                checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
         self.accelerator.wait_for_everyone()
         self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
 
-    def build_model(self) -> DTRAM:
-        recipe = self.recipe
-        accelerate.utils.set_seed(recipe.seed)
-        classes = len(self.data.class_names)
-        asked = recipe.model.get("num_classes", classes)
-        if asked != classes:
-            raise ValueError(f"model.num_classes={asked}, but data.source has {classes} classes.")
-        arguments = recipe.model | {"num_classes": classes}
-        models = timm.list_models("dtram*")
-        if recipe.architecture not in models:
-            raise ValueError(
-                f"architecture={recipe.architecture!r} is not a DT-RAM.{nearest(recipe.architecture, models)}"
-            )
-        model = timm.create_model(recipe.architecture, **arguments)
-        model.pretrained_cfg |= TRANSFORM
-        if recipe.encoder_weights:
-            model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
-        # Convolutions are several times as fast this way, on CPUs and GPUs alike.
-        return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
-
     def train(self) -> None:
-        """Run all stages that are not done yet."""
+        """Train all stages that are not done yet."""
         if self.recipe.trackers:
             self.accelerator.init_trackers("logs")
         while self.progress.stage < len(self.stages):
-            stage = self.stages[self.progress.stage]
-            self.train_stage(stage)
+            self.train_stage(self.stages[self.progress.stage])
             self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
 
     def train_stage(self, stage: Stage) -> None:
-        """Train one stage from where it stands, keeping the weights that do best on validation."""
+        """Train one stage from where it stands, and keep the weights that do best on validation."""
         if self.progress.stage:
-            checkpoint.load_weights(self.model, self.stage_file(self.stages[self.progress.stage - 1]))
+            before = self.stages[self.progress.stage - 1]
+            checkpoint.load_weights(self.model, self.folder.stage_weights(before.name))
         enter_stage(self.model, stage)
-        self.task = self.make_task(stage)
-        self.optimizer = make_optimizer(self.model, self.recipe.optimizer, stage.learning_rate)
-        task, optimizer = self.accelerator.prepare(self.task, self.optimizer)
-        if self.resumed is not None:
-            self.accelerator.load_state(str(self.resumed))
-            self.resumed = None
-        split = data.join([self.data.splits[name] for name in stage.splits])
+        task = make_task(self.model, self.evaluator.normalise, self.recipe, stage)
+        optimizer = make_optimizer(self.model, self.recipe.optimizer, stage.learning_rate)
+        self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
+        if self.state is not None:
+            load_state(self.accelerator, self.state, self.optimizer)
+            self.state = None
         for epoch in range(self.progress.epochs_done, stage.epochs):
             start = time.perf_counter()
-            scores = self.train_epoch(stage, epoch, split, task, optimizer)
-            # What was trained on validation is not to be chosen by it: its last epoch is kept, untested.
-            learned = "validation" in stage.splits
-            if not learned:
-                scores["validation_return"] = self.validate(stage)
-            score = scores.get("validation_return", scores["reward"])
-            # Of equals the last: few images to validate on tie often, and the rate has fallen further since.
-            if learned or score >= self.progress.best:
-                self.progress.best = score
-                if self.accelerator.is_main_process:
-                    checkpoint.save_weights(self.model, self.stage_file(stage))
+            scores = self.train_epoch(stage, epoch)
+            self.keep_if_best(stage, scores)
             self.progress.epochs_done = epoch + 1
             seconds = self.progress.seconds.get(stage.name, 0.0) + time.perf_counter() - start
             self.progress.seconds[stage.name] = seconds
-            self.accelerator.log(
-                {f"{stage.name}/{name}": value for name, value in scores.items()}, step=epoch
-            )
-            told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
-            self.accelerator.print(
-                f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  {told}  {seconds:.0f} s"
-            )
-            save_progress(self.accelerator, self.states, self.progress)
+            self.log(stage, epoch, scores, seconds)
+            save_progress(self.accelerator, self.folder.states, self.progress)
         self.accelerator.free_memory()
 
-    def train_epoch(self, stage: Stage, epoch: int, split: data.Split, task, optimizer) -> dict[str, float]:
-        """One pass over a split, whose order and draws depend on seed, stage and epoch alone."""
+    def keep_if_best(self, stage: Stage, scores: dict[str, float]) -> None:
+        """Validate, add the mean return to `scores`, and keep the weights if none were better.
+
+        The return of a RAM is its accuracy. A stage that trains on validation cannot be judged by it: its
+        last epoch is kept.
+        """
+        learned = "validation" in stage.splits
+        if not learned:
+            found = self.evaluator.predict(self.data.splits["validation"])
+            discount = self.recipe.loss.discount if stage.dynamic else 1.0
+            scores["validation_return"] = found.mean_return(discount)
+        score = scores.get("validation_return", scores["reward"])
+        # Of equals the last: few images to validate on tie often, and the rate has fallen further since.
+        if learned or score >= self.progress.best:
+            self.progress.best = score
+            if self.accelerator.is_main_process:
+                checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
+
+    def log(self, stage: Stage, epoch: int, scores: dict[str, float], seconds: float) -> None:
+        """Report an epoch to the trackers and on the screen."""
+        self.accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=epoch)
+        told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+        logger.info(f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  {told}  {seconds:.0f} s")
+
+    def train_epoch(self, stage: Stage, epoch: int) -> dict[str, float]:
+        """One pass over a stage's images: loss, reward and steps, each the mean over its rollouts.
+
+        Order, augmentation and noise depend on seed, stage and epoch alone.
+        """
         recipe, accelerator = self.recipe, self.accelerator
-        key = [recipe.seed, self.progress.stage, epoch]
-        accelerate.utils.set_seed(derive_seed(*key, accelerator.process_index))
-        batches = data.batches(
-            split,
+        key, rank = self.epoch_key(epoch), accelerator.process_index
+        accelerate.utils.set_seed(epoch_seed((*key, rank), PROCESS))
+        loader = train_loader(
+            join(self.data.splits, stage.splits),
             recipe.batch_size,
-            seed=derive_seed(*key),
-            rank=accelerator.process_index,
+            seed=key,
+            rank=rank,
             world=accelerator.num_processes,
+            augmentation=recipe.data if stage.crop is None else replace(recipe.data, crop=stage.crop),
+            workers=recipe.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
         )
         # Gradients must not wait across an epoch's end, where the state is saved.
-        count = max(1, len(split) // recipe.batch_size // recipe.accumulation * recipe.accumulation)
-        task.train()
+        count = max(1, len(loader) // recipe.accumulation * recipe.accumulation)
+        quiet = not accelerator.is_main_process or not sys.stderr.isatty()
+        batches = tqdm(itertools.islice(loader, count), stage.name, count, leave=False, disable=quiet)
+        self.task.train()
         totals = torch.zeros(3, dtype=torch.float64)
-        bar = tqdm(
-            itertools.islice(batches, count),
-            total=count,
-            desc=stage.name,
-            leave=False,
-            disable=not accelerator.is_main_process or not sys.stderr.isatty(),
-        )
-        for i, batch in enumerate(bar):
-            images, labels = (tensor.to(accelerator.device) for tensor in batch)
-            if recipe.data.flip:
-                images = augment.flip(images)
-            crop = recipe.data.crop if stage.crop is None else stage.crop
-            images = augment.crop_and_colour(images, crop, recipe.data.colour)
-            if any(recipe.data.distort.values()):
-                images = augment.distort(images, **recipe.data.distort)
-            factor = rate_factor(recipe.optimizer, epoch + i / count, stage.epochs)
-            set_learning_rate(optimizer, stage.learning_rate * factor)
-            self.set_exploration(stage, epoch + i / count)
-            with accelerator.accumulate(task):
-                loss = task(images, labels)
-                if not math.isfinite(loss.total.item()):
-                    raise FloatingPointError(
-                        f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {i + 1} is not finite; "
-                        f"the last good state is in {self.output}. A smaller learning_rate may help."
-                    )
-                accelerator.backward(loss.total)
-                if accelerator.sync_gradients and recipe.optimizer.clip_norm:
-                    accelerator.clip_grad_norm_(task.parameters(), recipe.optimizer.clip_norm)
-                optimizer.step()
-                optimizer.zero_grad()
+        for number, batch in enumerate(batches):
+            loss = self.train_batch(stage, epoch, number, epoch + number / count, batch)
             totals += torch.stack([loss.total, loss.reward, loss.steps]).detach().cpu().double()
         totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / count
         return dict(zip(("loss", "reward", "steps"), totals.tolist(), strict=True))
 
-    def set_exploration(self, stage: Stage, epoch: float) -> None:
-        """The spread of the location policy, as a function of the (fractional) epoch alone."""
-        end = self.location_std
-        start = end if stage.location_std is None else stage.location_std
-        self.model.location_std = start + (end - start) * epoch / stage.epochs
+    def train_batch(
+        self, stage: Stage, epoch: int, number: int, elapsed: float, batch: tuple[Tensor, Tensor]
+    ) -> Loss:
+        """One batch, `elapsed` epochs into the stage: loss, gradient and, unless gradients wait, a step."""
+        settings, accelerator = self.recipe.optimizer, self.accelerator
+        factor = rate_factor(settings, elapsed, stage.epochs)
+        set_learning_rate(self.optimizer, stage.learning_rate * factor)
+        std = location_std(stage, self.model.location_std, elapsed)
+        noise = self.draw_noise(stage, epoch, number).to(accelerator.device)
+        images, labels = (tensor.to(accelerator.device) for tensor in batch)
+        with accelerator.accumulate(self.task):
+            loss = self.task(images, labels, noise, std)
+            if not math.isfinite(loss.total.item()):
+                raise FloatingPointError(
+                    f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1} is not finite; "
+                    f"the last good state is in {self.folder}. A smaller learning_rate may help."
+                )
+            accelerator.backward(loss.total)
+            if accelerator.sync_gradients and settings.clip_norm:
+                accelerator.clip_grad_norm_(self.task.parameters(), settings.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss
 
-    def validate(self, stage: Stage) -> float:
-        """Mean return on validation: for a RAM, its accuracy."""
-        found = self.evaluator.predict(self.data.splits["validation"])
-        return found.mean_return(self.recipe.loss.discount if stage.dynamic else 1.0)
+    def epoch_key(self, epoch: int) -> tuple[int, int, int]:
+        """All that the randomness of an epoch depends on."""
+        return self.recipe.seed, self.progress.stage, epoch
 
-    def make_task(self, stage: Stage) -> Task:
-        recipe = self.recipe
-        loss = recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward)
-        return Task(
-            self.model,
-            self.evaluator.normalise,
-            loss,
-            freeze_encoder=stage.freeze != "nothing",
-            freeze_batch_norm=recipe.freeze_batch_norm,
-            num_rollouts=recipe.num_rollouts,
+    def draw_noise(self, stage: Stage, epoch: int, number: int) -> Noise:
+        """This process's share of the noise of a batch, which does not depend on the number of processes."""
+        images = sum(len(self.data.splits[name]) for name in stage.splits)
+        seed = epoch_seed((*self.epoch_key(epoch), number), NOISE)
+        return self.accelerator.unwrap_model(self.task).draw_noise(
+            min(images, self.recipe.batch_size),
+            torch.Generator().manual_seed(seed),
+            slice(self.accelerator.process_index, None, self.accelerator.num_processes),
         )
-
-    def stage_file(self, stage: Stage) -> Path:
-        return self.output / "stages" / f"{stage.name}.safetensors"
 
     def finish(self) -> None:
         """Test every stage once, save the model, write and draw the results, print the table."""
-        self.model.location_std = self.location_std
-        world = self.accelerator.num_processes
         self.model.to(self.accelerator.device)
-        report.write_report(
-            self.output,
-            self.model,
-            self.data,
-            self.stages,
-            self.evaluator.normalise,
-            self.accelerator,
-            self.evaluator.batch_size,
-            {
-                "seed": self.recipe.seed,
-                "seconds": self.progress.seconds,
-                "machine": describe_machine(self.accelerator.device, world),
-                "version": dtram_hub.__version__,
-            },
-            self.recipe.mean_steps,
-        )
+        facts = {
+            "seed": self.recipe.seed,
+            "seconds": self.progress.seconds,
+            "machine": describe_machine(self.accelerator),
+            "version": dtram_hub.__version__,
+        }
+        write_report(self.folder, self.evaluator, self.data, self.stages, facts, self.recipe.mean_steps)
         minutes = sum(self.progress.seconds.values()) / 60
-        self.accelerator.print(f"All stages together trained for {minutes:.1f} minutes.")
+        logger.info(f"All stages together trained for {minutes:.1f} minutes.")
         self.accelerator.end_training()
 
 
@@ -354,25 +311,26 @@ def find_recipe(word: str = "digits") -> Path:
     return named if named.is_file() and not Path(word).is_file() else Path(word)
 
 
-def describe_machine(device: torch.device, world: int) -> str:
-    """What a run ran on, in words."""
-    if device.type == "cuda":
-        return f"{world} x {torch.cuda.get_device_name(device)}"
-    threads = torch.get_num_threads()
-    processes = "" if world == 1 else f", each of {world} processes"
-    return f"{threads} CPU thread{'s' if threads > 1 else ''}{processes} ({platform.machine()})"
+def flat(values: dict, prefix: str = "") -> dict:
+    """Nested values by their full keys."""
+    found = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
-def processes_asked_for() -> int:
-    """--num_processes of the launcher above this process; on CPU, accelerate may run fewer in silence."""
-    launcher = psutil.Process().parent()
-    asked = re.search(r"--num[_-]processes[= ](\d+)", " ".join(launcher.cmdline()) if launcher else "")
-    return int(asked[1]) if asked else 1
-
-
-def derive_seed(*parts: int) -> int:
-    """One seed from several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Go on from a saved state; ValueError when it is damaged, or of another optimizer or model."""
+    try:
+        accelerator.load_state(str(state))
+        fits = all("lr_scale" in group for group in optimizer.param_groups)
+    except (RuntimeError, ValueError, KeyError, OSError, EOFError, SafetensorError, UnpicklingError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"--resume: the state in {str(state)!r} does not fit this version of the package; "
+            "accepted is a state that it wrote itself. Start again with another output=FOLDER."
+        )
 
 
 if __name__ == "__main__":

@@ -1,150 +1,170 @@
-"""What a finished run leaves behind: the model, metrics.json, two pictures, and a table on the screen."""
-
-import json
-from collections.abc import Callable
-from pathlib import Path
+"""The end of a run: every stage is tested once; the folder gets the model, its metrics and its pictures."""
 
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ..data.splits import Data
+from ..data.splits import Data, Split
 from ..models import checkpoint
-from ..models.dtram import DTRAM
-from ..models.flops import accuracy_at_mean_steps, count_compute
+from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.policy import first_stop, threshold_for
-from ..plots import plot_glimpses, plot_steps, plot_tradeoff
-from .curriculum import Stage, enter_stage
-from .evaluation import Answers, predict_split, rollout_split
+from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_steps, plot_tradeoff
+from .curriculum import Stage, set_steps
+from .evaluation import Answers, Evaluator
 from .metrics import accuracy_at, confidences, threshold_curve
+from .run_folder import RunFolder, stage_rows
 
-LEARNED = "learned stops of the DT-RAM"
+Curves = dict[str, list[dict]]  # for each way to stop its points: threshold, mean_steps, accuracy
 
 
 def write_report(
-    output: Path,
-    model: DTRAM,
+    folder: RunFolder,
+    evaluator: Evaluator,
     data: Data,
     stages: list[Stage],
-    normalise: Callable[[Tensor], Tensor],
-    accelerator: Accelerator,
-    batch_size: int,
     facts: dict,
     mean_steps: float | None = None,
 ) -> dict:
-    """Test the weights that each stage kept, once, and write everything into `output`.
+    """Test the weights that each stage kept, once, and write everything into the run's folder.
 
     Args:
-        output: the run's folder; `stages/NAME.safetensors` are read from it.
-        model: takes each stage's weights in turn, and ends with the last one's.
+        folder: of the run; the weights of its stages are read from it.
+        evaluator: its model takes each stage's weights in turn, and ends with the last one's.
         data: `data.splits["test"]` is answered.
         stages: in order.
-        normalise: uint8 images -> what the model takes.
-        accelerator: of the run; the images are shared among its processes.
-        batch_size: images per prediction.
         facts: what else belongs into metrics.json.
         mean_steps: if given, the DT-RAM's stop threshold is set to spend this many steps on validation.
 
     Returns:
-        What metrics.json holds.
+        What metrics.json holds, see `run_folder`.
     """
-    test = data.splits["test"]
+    test, compute = data.splits["test"], count_compute(evaluator.model)
     rows, curves = [], {}
-    drawn = torch.rand(len(test), stages[-1].num_steps, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    elsewhere = {"anywhere": drawn, "at the centre": torch.zeros_like(drawn)}
-    compute = count_compute(model)
     for stage in stages:
-        enter_stage(model, stage)
-        checkpoint.load_weights(model, output / "stages" / f"{stage.name}.safetensors")
-        if stage.dynamic and mean_steps:
-            _, probs = rollout_split(model, data.splits["validation"], normalise, accelerator, batch_size)
-            model.stop_threshold = threshold_for(probs, mean_steps)
-        held_out = predict_split(
-            model, data.splits["validation"], normalise, accelerator, batch_size
-        ).scores()
-        answers = predict_split(model, test, normalise, accelerator, batch_size)
-        row = {"model": _title(stage), "stage": stage.name, "num_steps": stage.num_steps}
-        row |= {"validation_accuracy": held_out["accuracy"]} | answers.scores()
-        rows.append(row | {"gflops": compute.at(row["mean_steps"])})
+        _take_stage(folder, evaluator, data, stage, mean_steps)
+        answers = evaluator.predict(test)
+        held_out = evaluator.predict(data.splits["validation"])
+        rows.append(_stage_row(stage, answers, held_out, compute))
         if stage.num_steps == stages[-1].num_steps > 1:
-            logits, stop_probs = rollout_split(model, test, normalise, accelerator, batch_size)
-            name = "the DT-RAM" if stage.dynamic else f"RAM {stage.num_steps}"
-            curves[f"softmax threshold on {name}"] = threshold_curve(confidences(logits), logits, test.labels)
-            if stage.dynamic:
-                curves[LEARNED] = threshold_curve(stop_probs, logits, test.labels)
-            else:
-                whole = torch.full((len(test),), stage.num_steps)
-                for title, places in elsewhere.items():
-                    moved, _ = rollout_split(model, test, normalise, accelerator, batch_size, places)
-                    rows.append(_row(f"{name}, glimpses {title}", stage, whole, moved, test.labels))
-    if stages[-1].dynamic and stages[-1].num_steps > 1:
-        aimless = rollout_split(model, test, normalise, accelerator, batch_size, elsewhere["anywhere"])
-        dealt = first_stop(aimless[1] > model.stop_threshold)
-        shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-        rows += _threshold_rows(curves, rows[-1]["mean_steps"], stages[-1].name)
-        rows += [
-            _row("DT-RAM, its stops dealt at random", stages[-1], shuffled, logits, test.labels),
-            _row("DT-RAM, glimpses anywhere", stages[-1], dealt, aimless[0], test.labels),
-        ]
-    results = {"results": rows, "curves": curves, "test_images": len(test)} | facts
+            compare = _compare_dtram if stage.dynamic else _compare_ram
+            more_rows, more_curves = compare(evaluator, test, stage, answers, curves)
+            rows, curves = rows + more_rows, curves | more_curves
+    metrics = {
+        "results": rows,
+        "curves": curves,
+        "stage_kinds": {stage.name: stage.kind for stage in stages},
+        "test_images": len(test),
+    } | facts
     if test.difficulty is not None and stages[-1].dynamic:
-        results["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
-    if accelerator.is_main_process:
-        checkpoint.save(model, output, data.class_names)
-        (output / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
-        _draw(output, model, data, answers)
-        if curves:
-            fixed = {
-                "RAM, fixed steps": [
-                    row for row in rows if "validation_accuracy" in row and row["stage"] != "dtram"
-                ]
-            }
-            plot_tradeoff(output / "tradeoff.png", fixed | curves)
-        print_table(results, output)
-    accelerator.wait_for_everyone()
-    return results
+        metrics["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
+    if evaluator.accelerator.is_main_process:
+        checkpoint.save(evaluator.model, folder.path, data.class_names)
+        _draw(folder, evaluator, data, answers, metrics)
+        folder.write_metrics(metrics)  # last, as they say that the run is finished
+        print_table(metrics, folder)
+    evaluator.accelerator.wait_for_everyone()
+    return metrics
 
 
-def print_table(results: dict, output: Path) -> None:
+def _take_stage(
+    folder: RunFolder, evaluator: Evaluator, data: Data, stage: Stage, mean_steps: float | None
+) -> None:
+    """Put the weights that a stage kept into the model, and calibrate its stop threshold if it has one."""
+    model = evaluator.model
+    set_steps(model, stage)
+    checkpoint.load_weights(model, folder.stage_weights(stage.name))
+    if stage.dynamic and mean_steps:
+        _, stop_probs = evaluator.rollout(data.splits["validation"])
+        model.stop_threshold = threshold_for(stop_probs, mean_steps)
+
+
+def print_table(metrics: dict, folder: RunFolder) -> None:
     """The comparison of all models of a run."""
-    table = Table(title=f"{results['test_images']} test images, each answered once")
+    table = Table(title=f"{metrics['test_images']} test images, each answered once")
     for heading in ("model", "mean steps", "accuracy"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in results["results"]:
+    for row in metrics["results"]:
         table.add_row(row["model"], f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
     console = Console()
     console.print(table)
-    if results.get("spearman_steps_difficulty") is not None:
-        console.print(f"Spearman of steps and difficulty: {results['spearman_steps_difficulty']:.2f}")
-    console.print(f"Model, metrics and pictures: {output}", soft_wrap=True)
+    if metrics.get("spearman_steps_difficulty") is not None:
+        console.print(f"Spearman of steps and difficulty: {metrics['spearman_steps_difficulty']:.2f}")
+    console.print(f"Model, metrics and pictures: {folder}", soft_wrap=True)
 
 
-def _title(stage: Stage) -> str:
-    if stage.name == "encoder":
-        return "encoder alone"
-    return f"DT-RAM, at most {stage.num_steps} steps" if stage.dynamic else f"RAM, {stage.num_steps} steps"
+def _compare_ram(
+    evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, _: Curves
+) -> tuple[list[dict], Curves]:
+    """Rows of the longest RAM with glimpses elsewhere, and its curve for a fixed confidence to stop at."""
+    name = f"RAM {stage.num_steps}"
+    logits, _ = evaluator.rollout(test)
+    curves = {f"softmax threshold on {name}": threshold_curve(confidences(logits), logits, test.labels)}
+    anywhere = _anywhere(len(test), stage.num_steps)
+    rows = []
+    for title, locations in {"anywhere": anywhere, "at the centre": torch.zeros_like(anywhere)}.items():
+        moved, _ = evaluator.rollout(test, locations)
+        title = f"{name}, glimpses {title}"
+        rows.append(_comparison_row(title, stage, answers.steps, moved, test.labels))
+    return rows, curves
 
 
-def _row(title: str, stage: Stage, steps: Tensor, logits: Tensor, labels: Tensor) -> dict:
-    scores = {"mean_steps": steps.double().mean().item(), "accuracy": accuracy_at(logits, labels, steps)}
-    return {"model": title, "stage": stage.name} | scores
-
-
-def _threshold_rows(curves: dict[str, list[dict]], mean_steps: float, stage: str) -> list[dict]:
-    """The fixed stopping policy at the DT-RAM's mean steps: on RAM (Table 7) and on its own answers."""
-    return [
+def _compare_dtram(
+    evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, ram_curves: Curves
+) -> tuple[list[dict], Curves]:
+    """Rows of other ways to stop, at the DT-RAM's mean steps, and of other glimpses; the DT-RAM's curves."""
+    logits, stop_probs = evaluator.rollout(test)
+    fixed = {"softmax threshold on the DT-RAM": threshold_curve(confidences(logits), logits, test.labels)}
+    learned = {"learned stops of the DT-RAM": threshold_curve(stop_probs, logits, test.labels)}
+    mean_steps = answers.scores()["mean_steps"]
+    rows = [  # the fixed stop policy, on the RAM (Table 7) and on the DT-RAM's own answers
         {
             "model": title,
-            "stage": stage,
+            "kind": "comparison",
+            "stage": stage.name,
             "mean_steps": mean_steps,
             "accuracy": accuracy_at_mean_steps(curve, mean_steps),
         }
-        for title, curve in curves.items()
-        if title != LEARNED
+        for title, curve in (ram_curves | fixed).items()
     ]
+    shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
+    moved, moved_probs = evaluator.rollout(test, _anywhere(len(test), stage.num_steps))
+    stops = first_stop(moved_probs > evaluator.model.stop_threshold)
+    rows += [
+        _comparison_row("DT-RAM, its stops dealt at random", stage, shuffled, logits, test.labels),
+        _comparison_row("DT-RAM, glimpses anywhere", stage, stops, moved, test.labels),
+    ]
+    return rows, fixed | learned
+
+
+def _anywhere(num_images: int, num_steps: int) -> Tensor:
+    """Locations at random, (N, T, 2) in [-1, 1], the same in every run."""
+    return torch.rand(num_images, num_steps, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def _stage_row(stage: Stage, answers: Answers, held_out: Answers, compute: Compute) -> dict:
+    scores = answers.scores()
+    return {
+        "model": stage.title,
+        "kind": "stage",
+        "stage": stage.name,
+        "stage_kind": stage.kind,
+        "num_steps": stage.num_steps,
+        "validation_accuracy": held_out.scores()["accuracy"],
+        **scores,
+        "gflops": compute.at(scores["mean_steps"]),
+    }
+
+
+def _comparison_row(title: str, stage: Stage, steps: Tensor, logits: Tensor, labels: Tensor) -> dict:
+    return {
+        "model": title,
+        "kind": "comparison",
+        "stage": stage.name,
+        "mean_steps": steps.double().mean().item(),
+        "accuracy": accuracy_at(logits, labels, steps),
+    }
 
 
 def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:
@@ -154,15 +174,28 @@ def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:
     return float(spearmanr(steps.numpy(), difficulty.numpy()).statistic)
 
 
-def _draw(output: Path, model: DTRAM, data: Data, answers: Answers) -> None:
-    test, names = data.splits["test"], data.class_names
+def _draw(folder: RunFolder, evaluator: Evaluator, data: Data, answers: Answers, metrics: dict) -> None:
+    """The pictures: how long, where, and what other thresholds would give."""
+    test, names, model = data.splits["test"], data.class_names, evaluator.model
     guesses = answers.logits.argmax(-1)
+    plot_steps(
+        folder.picture("steps.png"), answers.steps, guesses == test.labels, model.num_steps, test.difficulty
+    )
+    shown = torch.cat(
+        [(answers.steps == steps).nonzero().flatten()[:GLIMPSES_PER_ROW] for steps in answers.steps.unique()]
+    )
     captions = [
         names[guess] if guess == label else f"{names[guess]} (is {names[label]})"
-        for guess, label in zip(guesses.tolist(), test.labels.tolist(), strict=True)
+        for guess, label in zip(guesses[shown].tolist(), test.labels[shown].tolist(), strict=True)
     ]
-    correct = guesses == test.labels
-    plot_steps(output / "steps.png", answers.steps, correct, model.num_steps, test.difficulty)
     plot_glimpses(
-        output / "glimpses.png", test.images, answers.locations, answers.steps, captions, model.glimpse_crop
+        folder.picture("glimpses.png"),
+        test.at(shown),
+        answers.locations[shown],
+        answers.steps[shown],
+        captions,
+        model.glimpse_crop,
     )
+    if metrics["curves"]:
+        fixed = [row for row in stage_rows(metrics) if row["stage_kind"] != "dtram"]
+        plot_tradeoff(folder.picture("tradeoff.png"), {"RAM, fixed steps": fixed} | metrics["curves"])

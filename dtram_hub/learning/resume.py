@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
-from omegaconf import OmegaConf
 
 from ..checks import check_choice
 from .curriculum import Stage
-from .recipe import Recipe
+from .recipe import Recipe, read_recipe
+from .run_folder import RunFolder
 
 # Arguments of the model that a stage does not use, so that runs which differ in them can share it.
 NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
@@ -78,10 +78,10 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
     Raises:
         ValueError: no finished run, one with another seed, model or data, or one without the first stages.
     """
-    if not (source / "metrics.json").is_file():
-        raise ValueError(f"stages_from={str(source)!r} is not the folder of a finished run.")
-    theirs, mine = OmegaConf.load(source / "recipe.yaml"), OmegaConf.structured(recipe)
-    kept = {path.stem for path in (source / "stages").glob("*.safetensors")}
+    folder = RunFolder(source)
+    if not folder.is_finished:
+        raise ValueError(f"stages_from={str(folder)!r} is not the folder of a finished run.")
+    kept = folder.kept_stages()
     shared = [stage for stage in stages if stage.name in kept and not stage.dynamic]
     if recipe.stages_until is not None:
         names = [stage.name for stage in shared]
@@ -89,18 +89,22 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
         shared = shared[: names.index(recipe.stages_until) + 1]
     if not shared or shared != stages[: len(shared)]:
         raise ValueError(
-            f"stages_from={str(source)!r} has {', '.join(sorted(kept))}; "
+            f"stages_from={str(folder)!r} has {', '.join(sorted(kept))}; "
             f"this run starts with {stages[0].name}."
         )
-    unused = set(NOT_IN_RAM)
-    if [stage.name for stage in shared] == ["encoder"]:
-        unused |= NOT_IN_ENCODER
-        if "last" not in (theirs.model.get("aggregate"), mine.model.get("aggregate")):
-            unused |= {"aggregate"}  # the first look is answered in the same way
+    theirs, mine = asdict(read_recipe(folder.recipe_path)), asdict(recipe)
+    unused = _unused(shared, theirs["model"], mine["model"])
     for either in (theirs, mine):
-        for key in unused:
-            either.model.pop(key, None)
+        either["model"] = {name: value for name, value in either["model"].items() if name not in unused}
     for key in ("seed", "architecture", "model", "data"):
-        if theirs.get(key) != mine[key]:
-            raise ValueError(f"stages_from={str(source)!r}: that run has another {key!r}.")
+        if theirs[key] != mine[key]:
+            raise ValueError(f"stages_from={str(folder)!r}: that run has another {key!r}.")
     return shared
+
+
+def _unused(stages: list[Stage], theirs: dict, mine: dict) -> set[str]:
+    """The arguments of the model that may differ between two runs that share these stages."""
+    if any(stage.kind != "encoder" for stage in stages):
+        return NOT_IN_RAM
+    answers_itself = "last" not in (theirs.get("aggregate"), mine.get("aggregate"))
+    return NOT_IN_RAM | NOT_IN_ENCODER | ({"aggregate"} if answers_itself else set())
