@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import dtram_hub.encoder as encoder_module
+import dtram_hub.models.encoder as encoder_module
 from dtram_hub.models.encoder import (
     create_encoder,
     encode,

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import shipped_cards as cards
-from dtram_hub.data.mnist import read_mnist
 from dtram_hub.data.layouts import open_cub
+from dtram_hub.data.mnist import read_mnist
 from dtram_hub.models import checkpoint
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
