@@ -158,6 +158,13 @@ def test_boxes_lie_inside_and_are_as_torchvision_has_them() -> None:
     torch.testing.assert_close(boxes.std(0), known.std(0), atol=0.8, rtol=0)
 
 
+def test_a_box_may_touch_every_edge() -> None:
+    draws = torch.full((2, 22), 0.5)  # aspect 1
+    draws[:, :10] = 0.0  # the smallest area
+    draws[0, 20:], draws[1, 20:] = 0.0, 1 - 2**-24
+    assert augment.crop_boxes(0.25, 64, draws).tolist() == [[0, 0, 32, 32], [32, 32, 32, 32]]
+
+
 def ramps(count: int) -> torch.Tensor:
     """(count, 3, 41, 41) uint8: rows count from 0 to 200 in the first channel, columns in the second."""
     ramp = torch.arange(0, 201, 5, dtype=torch.uint8)

@@ -282,6 +282,15 @@ def test_the_section_is_read_by_omegaconf() -> None:
     assert next(iter(config)) == "source"
 
 
+def test_a_part_of_a_part_keeps_image_label_and_difficulty_together() -> None:
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
+    whole = Split(images, torch.arange(6), torch.arange(6) * 10)
+    part = whole.take(torch.tensor([False, True, True, False, True, True])).take(torch.tensor([3, 0]))
+    assert pixels(part).flatten().tolist() == part.labels.tolist() == [5, 1]
+    assert part.difficulty.tolist() == [50, 10]
+    assert part.canvases is images
+
+
 def test_joined_splits_give_the_images_of_their_parts() -> None:
     images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1)
     whole = Split(images, torch.arange(12))

@@ -18,7 +18,7 @@ from scipy.io import savemat
 from dtram_hub.data import cache as canvas_cache
 from dtram_hub.data import canvas
 from dtram_hub.data.augment import Augmentation
-from dtram_hub.data.loader import train_loader
+from dtram_hub.data.loader import epoch_draws, train_loader
 from dtram_hub.data.sources import DataConfig
 from dtram_hub.data.sources import load as load_source
 from dtram_hub.data.splits import Data, Split, join
@@ -162,6 +162,13 @@ def test_the_order_of_a_stream_does_not_depend_on_the_number_of_workers(
         for batch, expected in zip(other, alone, strict=True):
             assert torch.equal(batch[0], expected[0])
             assert torch.equal(batch[1], expected[1])
+
+
+def test_the_draws_of_a_stream_belong_to_positions(hub: LoopbackHub) -> None:
+    train, change = load("hub:me/whole", streaming=True).splits["train"], Augmentation(crop=0.5)
+    plain = torch.cat([images for images, _ in train_loader(train, 10, seed=(4,))])
+    changed = torch.cat([images for images, _ in train_loader(train, 10, seed=(4,), augmentation=change)])
+    assert torch.equal(changed, change(plain, epoch_draws((4,), 50, change.columns)))
 
 
 def test_a_stream_stands_alone(hub: LoopbackHub) -> None:
