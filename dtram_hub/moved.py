@@ -11,7 +11,7 @@ from types import ModuleType
 
 MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "augment": ("data.augment",),
-    "canvas": ("data.canvas",),
+    "canvas": ("data.canvas", "data.cache"),
     "cards": ("sharing.cards",),
     "checkpoint": ("models.checkpoint",),
     "cluttered_digits": ("data.digits",),
@@ -33,7 +33,7 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "report": ("learning.report",),
     "resume": ("learning.resume",),
     "small_encoders": ("models.small_encoders",),
-    "sources": ("data.sources",),
+    "sources": ("data.layouts", "data.sources"),
     "stream": ("data.stream",),
 }
 

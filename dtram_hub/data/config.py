@@ -16,10 +16,10 @@ class Origin:
         under train/, validation/ and test/), "parquet", "cub" and "cars" (CUB-200-2011 and Stanford Cars as
         they are distributed), or "hub:org/name", a data set of the Hub.
     root: the folder of the data; for "mnist" that of its four original .gz files, or None for the Hub's copy.
-    options: of the source alone: of "digits" the numbers of images and what `cluttered_digits` takes, of
-        "mnist" `num_validation`, the training images to hold out.
+    options: keyword arguments of the source alone: of "digits" those of `load_digits`, of "mnist"
+        `num_validation`, the number of training images to hold out.
     skip_broken: leave unreadable files out instead of refusing them.
-    validation_fraction, test_fraction: what to hold out of train where there is no such split.
+    validation_fraction, test_fraction: the share of train to hold out where the source lacks the split.
     streaming: read train from the Hub while training, instead of downloading and decoding all of it before;
         only for "hub:org/name".
     shuffle_buffer: of a streamed split, how many undecoded images are held to be shuffled.

@@ -94,22 +94,14 @@ def cluttered_digits(
         )
     if canvas % zoom:
         raise ValueError(f"zoom={zoom} does not divide canvas={canvas}.")
+    sizes = {"enlargement": enlargement, "fragment": fragment}
     if zoom > 1:
         window, start = canvas // zoom, side // 2
-        wide = cluttered_digits(
-            split,
-            num_images,
-            seed=seed + CLOSEUP_SEED,
-            canvas=window + side,
-            enlargement=enlargement,
-            max_clutter=max_clutter // zoom,
-            fragment=fragment,
-        )
+        seed, size, fewer = seed + CLOSEUP_SEED, window + side, max_clutter // zoom
+        wide = cluttered_digits(split, num_images, seed=seed, canvas=size, max_clutter=fewer, **sizes)
         near = wide.images[:, start : start + window, start : start + window]
         return ClutteredDigits(near.repeat(zoom, axis=1).repeat(zoom, axis=2), wide.labels, wide.clutter)
-    chosen = scans_of(split)
-    scans, labels = datasets.load_digits(return_X_y=True)
-    digits = enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement)
+    digits, labels = enlarged_scans(split, enlargement)
     rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
     which = rng.integers(len(digits), size=num_images)
     clutter = rng.integers(max_clutter + 1, size=num_images)
@@ -121,7 +113,14 @@ def cluttered_digits(
         pieces = fragments(digits, len(rows), fragment, rng)
         top, left = rng.integers(canvas - fragment + 1, size=(2, len(rows)))
         paste(images, pieces, top, left, rows)
-    return ClutteredDigits(images, labels[chosen][which].astype(np.int64), clutter.astype(np.int64))
+    return ClutteredDigits(images, labels[which].astype(np.int64), clutter.astype(np.int64))
+
+
+def enlarged_scans(split: str, enlargement: int) -> tuple[np.ndarray, np.ndarray]:
+    """The scans of a split: images (N, P, P) uint8 with P = 8 * enlargement, labels (N,)."""
+    chosen = scans_of(split)
+    scans, labels = datasets.load_digits(return_X_y=True)
+    return enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement), labels[chosen]
 
 
 def fragments(digits: np.ndarray, count: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -33,8 +33,8 @@ def load(config: DataConfig, *, seed: int, image_size: int, in_chans: int) -> Da
     """Load every split of a data source.
 
     Args:
-        config: which source, and how it is split and read.
-        seed: of what is generated or held out.
+        config: names the source, and says how to split and read it.
+        seed: another seed generates or holds out other images.
         image_size: side S of the images, in pixels.
         in_chans: 1 for grey, 3 for RGB.
 

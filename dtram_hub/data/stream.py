@@ -23,8 +23,8 @@ class Stream:
     """A split of which only a few images are in memory.
 
     dataset: an `IterableDataset` of undecoded images and labels.
-    num_images: how many it holds.
-    image_size, in_chans: of the images that come out.
+    num_images: the number of its images.
+    image_size, in_chans: of decoded images.
     buffer: how many undecoded images are held to be shuffled.
     """
 
@@ -64,16 +64,16 @@ class Stream:
 def divide(
     found: datasets.IterableDatasetDict, source: str, seed: int, fractions: dict[str, float]
 ) -> tuple[datasets.IterableDataset, int, dict[str, list[dict]]]:
-    """What is to be streamed, and what has to be in memory.
+    """Divide a source into training images to be streamed and splits to be held in memory.
 
     Args:
         found: the splits of the source.
         source: its name, for messages.
-        seed: of what is held out.
-        fractions: what to hold out of train for each split that the source lacks.
+        seed: another seed holds out other images.
+        fractions: the share of train to hold out for each split that the source lacks.
 
     Returns:
-        The training images, how many they are, and the rows of each split in `fractions`.
+        The training images, their number, and the rows of each split in `fractions`.
 
     Raises:
         ValueError: nothing is left for a split.
@@ -105,7 +105,7 @@ def divide(
 
 
 def assign(row: dict, *, seed: int, shares: dict[str, float]) -> str:
-    """The split of a row, by its content, since the order changes with every epoch.
+    """Assign a row to a split by the content of its image, since the order changes with every epoch.
 
     Args:
         row: with an undecoded `image`.
