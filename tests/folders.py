@@ -1,9 +1,12 @@
-"""Folders of random images, for the tests."""
+"""Images for the tests: folders of random ones, and all images of a split."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from dtram_hub.data.splits import Split
 
 
 def make_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (20, 30)) -> Path:
@@ -17,3 +20,8 @@ def make_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (20,
                 pixels = generator.integers(255, size=(*size, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     return root
+
+
+def pixels(split: Split) -> torch.Tensor:
+    """All images of a split, (N, C, S, S) uint8."""
+    return split.at(torch.arange(len(split)))

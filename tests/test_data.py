@@ -14,13 +14,7 @@ from PIL import Image
 from dtram_hub.data.digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
 from dtram_hub.data.sources import SOURCES, DataConfig, load
 from dtram_hub.data.splits import Data, Split, index_batches, join
-from folders import make_folder
-
-
-def pixels(split: Split) -> torch.Tensor:
-    """All images of a split."""
-    return split.at(torch.arange(len(split)))
-
+from folders import make_folder, pixels
 
 OPTIONS = {
     "num_train": 60,

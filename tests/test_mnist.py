@@ -13,7 +13,8 @@ from PIL import Image
 from dtram_hub.data.mnist import IDX_FILES, read_mnist, to_arrays
 from dtram_hub.data.sources import DataConfig
 from dtram_hub.data.sources import load as load_source
-from dtram_hub.data.splits import Data, Split
+from dtram_hub.data.splits import Data
+from folders import pixels
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 needs_mnist = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not here")
@@ -21,11 +22,6 @@ needs_mnist = pytest.mark.skipif(not REAL.is_dir(), reason="the real files are n
 
 def load(root: Path, seed: int = 0, **options) -> Data:
     return load_source(DataConfig("mnist", str(root), options), seed=seed, image_size=28, in_chans=1)
-
-
-def pixels(split: Split) -> torch.Tensor:
-    """All images of a split."""
-    return split.at(torch.arange(len(split)))
 
 
 @needs_mnist
