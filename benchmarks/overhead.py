@@ -20,8 +20,8 @@ from dtram_hub import DTRAM, Prediction
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
-from dtram_hub.models.glimpse import context_view, glimpses
 from dtram_hub.models.normalise import Normalise
+from dtram_hub.models.records import State
 from timing import alternate
 
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
@@ -30,9 +30,10 @@ STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
 def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Prediction:
     """`model.predict`, the stop head at work, but image i stops after steps[i]."""
 
-    def stop_logit(hidden: Tensor, logits: Tensor, step: int) -> Tensor:
-        looking = steps[steps >= step]
-        return DTRAM.stop_logit(model, hidden, logits, step) * 0 + torch.where(looking == step, 10.0, -10.0)
+    def stop_logit(state: State, logits: Tensor) -> Tensor:
+        looking = steps[steps >= state.looks]
+        wanted = torch.where(looking == state.looks, 10.0, -10.0)
+        return DTRAM.stop_logit(model, state, logits) * 0 + wanted
 
     model.stop_logit = stop_logit
     return model.predict(images)
@@ -40,11 +41,10 @@ def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Predictio
 
 def views_of(model: DTRAM, images: Tensor, found: Prediction) -> list[Tensor]:
     """The views that this prediction encoded, one sub-batch per step."""
-    views = [context_view(images, model.context, model.context_size)]
+    views = [model.view(images, None)]
     for t in range(1, int(found.steps.max())):
         looking = found.steps > t
-        places = found.locations[looking, t]
-        views.append(glimpses(images[looking], places, model.glimpse_crop, model.glimpse_size))
+        views.append(model.view(images[looking], found.locations[looking, t]))
     return [view.contiguous() for view in views]
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     for batch in args.batches:
         pattern = STOPS[batch]
         model = timm.create_model(args.model).eval()
-        torch.nn.init.normal_(model.locator.weight, std=0.02)
+        torch.nn.init.normal_(model.locator.linear.weight, std=0.02)
         groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
         cases = []
         for steps in groups:
@@ -108,7 +108,7 @@ def main() -> None:
         optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
         images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
         labels = torch.randint(0, 200, (batch,))
-        views = [context_view(images.float(), "crop", model.context_size).contiguous()]
+        views = [model.view(images.float(), None).contiguous()]
         views += [torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)] * (model.num_steps - 1)
 
         def ours(task=task, optimizer=optimizer, images=images, labels=labels) -> None:

@@ -8,14 +8,14 @@ from importlib import import_module
 
 from . import moved
 from .models import registry as _registry  # noqa: F401  (registers the models)
-from .models.dtram import DTRAM, Rollout
-from .models.early_exit import Prediction, calibrate
+from .models.dtram import DTRAM
+from .models.records import Prediction, Rollout
 
 __version__ = "0.1.0"
 __all__ = ["DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"]
 
 # Imported when first asked for: a model needs neither the Hub's client nor the model cards.
-_LATER = {"pull": ".sharing.pull", "push": ".sharing.push"}
+_LATER = {"calibrate": ".inference.budget", "pull": ".sharing.pull", "push": ".sharing.push"}
 
 moved.install(sys.modules[__name__])
 

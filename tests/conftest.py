@@ -40,10 +40,10 @@ def hub() -> LoopbackHub:
 
 def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:
     """Random heads, and a stop policy that stops half of `images` after the first look."""
-    for module in (model.stop_head[-1], model.locator, model.head):
+    for module in (model.stopper.net[-1], model.locator.linear, model.head):
         torch.nn.init.normal_(module.weight)
     with torch.no_grad():
-        model.stop_head[-1].bias -= model.rollout(images).stop_logits[:, 0].median()
+        model.stopper.net[-1].bias -= model.rollout(images).stop_logits[:, 0].median()
     return model
 
 

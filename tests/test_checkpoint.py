@@ -68,18 +68,18 @@ def test_round_trip_keeps_what_the_curriculum_changed(tmp_path: Path) -> None:
     assert not again.training
 
 
-def test_a_model_keeps_the_places_of_the_steps_that_it_takes(tmp_path: Path) -> None:
+def test_a_model_keeps_the_locations_of_the_steps_that_it_takes(tmp_path: Path) -> None:
     model = timm.create_model("dtram_glimpse_mlp", num_steps=4)
     model.num_steps = 2
     checkpoint.save(model, tmp_path)
-    assert len(model.places) == 4
+    assert len(model.locator.locations) == 4
     images = torch.rand(5, 1, 28, 28)
     again = checkpoint.load(tmp_path)
-    assert torch.equal(again.places, model.places[:2])
+    assert torch.equal(again.locator.locations, model.locator.locations[:2])
     assert torch.equal(again(images), model.eval()(images))
     longer = timm.create_model("dtram_glimpse_mlp", num_steps=6)
     longer.load_state_dict(model.state_dict())
-    assert torch.equal(longer.places, model.places[[0, 1, 2, 3, 3, 3]])
+    assert torch.equal(longer.locator.locations, model.locator.locations[[0, 1, 2, 3, 3, 3]])
 
 
 @pytest.fixture

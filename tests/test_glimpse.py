@@ -5,14 +5,26 @@ import torch
 import torch.nn.functional as F
 
 from dtram_hub.models.glimpse import (
-    context_view,
-    crop_bilinear,
-    crop_exact,
-    glimpse_corners,
-    glimpses,
+    cell_centres,
+    context_extents,
+    glimpse_extents,
     resize,
     retina,
+    views,
 )
+
+
+def glimpse_corners(locations: torch.Tensor, size: tuple[int, int], crop: int) -> torch.Tensor:
+    return glimpse_extents(size, locations, crop).corners
+
+
+def crop_exact(images: torch.Tensor, locations: torch.Tensor, crop: int, rows=None) -> torch.Tensor:
+    return views(images, glimpse_extents(tuple(images.shape[2:]), locations, crop), crop, rows=rows)
+
+
+def crop_bilinear(images: torch.Tensor, locations: torch.Tensor, crop: int, rows=None) -> torch.Tensor:
+    extents = glimpse_extents(tuple(images.shape[2:]), locations, crop, "bilinear")
+    return views(images, extents, crop, "bilinear", rows)
 
 
 def sliced(images: torch.Tensor, corners: torch.Tensor, crop: int) -> torch.Tensor:
@@ -43,6 +55,15 @@ def test_corners_by_hand() -> None:
     assert glimpse_corners(locations, (8, 16), 4).tolist() == [[2, 6], [-2, 14], [6, -2], [0, 8]]
     # An odd crop has its corner on a half pixel, which rounds up.
     assert glimpse_corners(torch.zeros(1, 2), (8, 8), 3).tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize("cut", [crop_exact, crop_bilinear])
+def test_rows_say_which_image_a_window_lies_in(cut) -> None:
+    images, rows = torch.rand(3, 2, 12, 17), torch.tensor([2, 0, 2, 2])
+    locations = torch.rand(4, 2) * 2 - 1
+    assert torch.equal(cut(images, locations, 5, rows), cut(images[rows], locations, 5))
+    context = context_extents((12, 17), "crop", 7)
+    assert torch.equal(views(images, context, 7, rows=rows), views(images[rows], context, 7))
 
 
 def test_outside_is_zero_even_when_the_border_is_not_a_number() -> None:
@@ -76,19 +97,33 @@ def test_bilinear_gradient_in_the_location() -> None:
     assert torch.autograd.gradcheck(lambda where: crop_bilinear(images, where, 3), locations)
 
 
-def test_glimpses_are_resized_only_when_sizes_differ() -> None:
-    images, locations = torch.rand(2, 3, 16, 16), torch.zeros(2, 2)
-    assert torch.equal(glimpses(images, locations, 8, 8), images[:, :, 4:12, 4:12])
-    assert torch.equal(glimpses(images, locations, 8, 4), resize(images[:, :, 4:12, 4:12], 4))
+def test_views_are_resized_only_when_sizes_differ() -> None:
+    images, extents = torch.rand(2, 3, 16, 16), glimpse_extents((16, 16), torch.zeros(2, 2), 8)
+    assert torch.equal(views(images, extents, 8), images[:, :, 4:12, 4:12])
+    assert torch.equal(views(images, extents, 4), resize(images[:, :, 4:12, 4:12], 4))
     assert resize(images, 16) is images
 
 
 def test_context_views() -> None:
     images = torch.rand(2, 3, 11, 8)
-    assert torch.equal(context_view(images, "crop", 5), images[:, :, 3:8, 1:6])
-    assert context_view(images, "resize", 4).shape == (2, 3, 4, 4)
+    assert torch.equal(views(images, context_extents((11, 8), "crop", 5), 5), images[:, :, 3:8, 1:6])
+    assert torch.equal(views(images, context_extents((11, 8), "resize", 4), 4), resize(images, 4))
     flat = torch.full((1, 1, 12, 12), 0.25)
-    torch.testing.assert_close(context_view(flat, "resize", 5), torch.full((1, 1, 5, 5), 0.25))
+    seen = views(flat, context_extents((12, 12), "resize", 5), 5)
+    torch.testing.assert_close(seen, torch.full((1, 1, 5, 5), 0.25))
+
+
+def test_cell_centres_lie_in_the_image_that_the_context_is_cut_from() -> None:
+    centres, valid = cell_centres(context_extents((12, 16), "resize", 4), (12, 16), (2, 4))
+    assert centres.tolist() == [[y, x] for y in (-0.5, 0.5) for x in (-0.75, -0.25, 0.25, 0.75)]
+    assert valid.all()
+    # The central 8 of 16 x 16 pixels, in 2 x 2 cells: their centres are 2 pixels from the middle.
+    centres, valid = cell_centres(context_extents((16, 16), "crop", 8), (16, 16), (2, 2))
+    assert centres.tolist() == [[-0.25, -0.25], [-0.25, 0.25], [0.25, -0.25], [0.25, 0.25]]
+    # A glimpse at a cell's centre has the cell in its middle.
+    images = torch.zeros(1, 1, 16, 16)
+    images[0, 0, 8:12, 4:8] = 1  # what the cell below and left of the middle covers
+    assert crop_exact(images, centres[2:3], 4).eq(1).all()
 
 
 def test_retina_is_glimpses_of_doubling_width_around_one_place() -> None:

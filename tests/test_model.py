@@ -10,8 +10,9 @@ from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
-from dtram_hub.models.glimpse import context_view, glimpses, retina
+from dtram_hub.models.glimpse import retina
 from dtram_hub.models.normalise import Normalise
+from dtram_hub.models.records import State
 
 
 def masked_rollout(model: DTRAM, images: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
@@ -111,9 +112,9 @@ def test_rollout_shapes_and_what_they_say(small_model: DTRAM) -> None:
 def test_several_rollouts_equal_a_repeated_batch(context: str) -> None:
     model = DTRAM("glimpse_convnet", 5, 1, 3, 32, context, 12, 12, hidden_size=32, aggregate="last").eval()
     images = torch.rand(4, 1, 32, 32)
-    places = torch.rand(12, 3, 2) * 2 - 1
-    together = model.rollout(images, num_rollouts=3, locations=places)
-    apart = model.rollout(images.repeat_interleave(3, 0), locations=places)
+    locations = torch.rand(12, 3, 2) * 2 - 1
+    together = model.rollout(images, num_rollouts=3, locations=locations)
+    apart = model.rollout(images.repeat_interleave(3, 0), locations=locations)
     torch.testing.assert_close(together.logits, apart.logits)
     torch.testing.assert_close(together.locations, apart.locations, equal_nan=True)
 
@@ -121,26 +122,26 @@ def test_several_rollouts_equal_a_repeated_batch(context: str) -> None:
 @pytest.mark.parametrize("context", ["resize", "none"])
 def test_log_probs_are_those_of_the_draws_under_the_policy_of_the_step_before(context: str) -> None:
     model = DTRAM("glimpse_convnet", 5, 1, 3, 32, context, 12, 12, hidden_size=32, aggregate="last").eval()
-    torch.nn.init.normal_(model.locator.weight)
+    torch.nn.init.normal_(model.locator.linear.weight)
     model.location_std = 0.01  # so that next to no draw falls outside of the image, where it would be clipped
     images = torch.rand(6, 1, 32, 32)
     found = model.rollout(images, sample=True)
-    hidden = model.initial_hidden(images)
+    state = model.begin(images)
     for t in range(3):
-        place = None if hidden is None else found.locations[:, t]
-        if place is not None:
-            policy = torch.distributions.Normal(model.locate(hidden, t), 0.01)
-            inside = (place.abs() < 1).all(1)
-            expected = policy.log_prob(place).sum(1)
+        location = None if t == 0 and context != "none" else found.locations[:, t]
+        if location is not None:
+            policy = torch.distributions.Normal(model.best_location(state), 0.01)
+            inside = (location.abs() < 1).all(1)
+            expected = policy.log_prob(location).sum(1)
             assert inside.any()
             torch.testing.assert_close(
                 found.location_log_probs[inside, t], expected[inside], rtol=1e-3, atol=1e-2
             )
         else:
             assert found.location_log_probs[:, t].eq(0).all()
-        hidden = model.step(model.look(images, place)[0], hidden, place)
-        torch.testing.assert_close(found.logits[:, t], model.classify(hidden, None))
-        torch.testing.assert_close(found.baselines[:, t + 1], model.baseline(hidden).squeeze(1))
+        state = model.advance(images, state, location)
+        torch.testing.assert_close(found.logits[:, t], model.logits(state))
+        torch.testing.assert_close(found.baselines[:, t + 1], model.baseline(state.hidden).squeeze(1))
 
 
 def test_the_retina_is_what_the_encoder_sees() -> None:
@@ -159,12 +160,12 @@ def test_the_retina_is_what_the_encoder_sees() -> None:
     assert model.encoder.what.in_channels == 3
     seen = []
     model.encoder.forward_features = lambda views, *where: seen.append(views) or torch.zeros(len(views), 256)
-    images, places = torch.rand(2, 1, 28, 28), torch.zeros(2, 2, 2)
-    model.rollout(images, locations=places)
-    assert torch.equal(seen[0], retina(images, places[:, 0], 4, 8, 3))
+    images, locations = torch.rand(2, 1, 28, 28), torch.zeros(2, 2, 2)
+    model.rollout(images, locations=locations)
+    assert torch.equal(seen[0], retina(images, locations[:, 0], 4, 8, 3))
 
 
-def test_a_stepwise_locator_starts_from_a_place_for_every_step() -> None:
+def test_a_stepwise_locator_starts_from_a_location_of_every_step() -> None:
     model = DTRAM(
         "glimpse_mlp",
         10,
@@ -178,22 +179,22 @@ def test_a_stepwise_locator_starts_from_a_place_for_every_step() -> None:
         dynamic=False,
     ).eval()
     found = model.predict(torch.rand(4, 1, 28, 28), max_steps=5)
-    expected = model.places.tanh().expand(4, 3, 2)
+    expected = model.locator.locations.tanh().expand(4, 3, 2)
     torch.testing.assert_close(found.locations[:, :3], expected)
-    torch.testing.assert_close(found.locations[:, 4], expected[:, 2])  # beyond T: the last place again
+    torch.testing.assert_close(found.locations[:, 4], expected[:, 2])  # beyond T: the last location again
     rollout = model.rollout(torch.rand(4, 1, 28, 28), sample=True)
     rollout.location_log_probs.sum().backward()
     slope = (rollout.locations - expected) / model.location_std**2 * (1 - expected**2)
     inside = rollout.locations.abs().max() < 1
     assert inside
-    torch.testing.assert_close(model.places.grad, slope.sum(0).detach(), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(model.locator.locations.grad, slope.sum(0).detach(), rtol=1e-4, atol=1e-3)
     assert model.arguments()["locator"] == "stepwise"
 
 
 def test_given_locations_are_looked_at(small_model: DTRAM) -> None:
-    places = torch.rand(5, 4, 2) * 2 - 1
-    rollout = small_model.rollout(torch.rand(5, 1, 32, 32), locations=places)
-    assert torch.equal(rollout.locations[:, 1:], places[:, 1:])
+    locations = torch.rand(5, 4, 2) * 2 - 1
+    rollout = small_model.rollout(torch.rand(5, 1, 32, 32), locations=locations)
+    assert torch.equal(rollout.locations[:, 1:], locations[:, 1:])
 
 
 @pytest.mark.parametrize("name", ["dtram_resnet18", "dtram_resnet50", "dtram_mobilenetv2_100"])
@@ -260,9 +261,9 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
     task(torch.randint(0, 255, (8, 1, 24, 24), dtype=torch.uint8), torch.arange(8) % 3).total.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
-    assert model.stop_head[-1].weight.requires_grad == stage.dynamic
+    assert model.stopper.net[-1].weight.requires_grad == stage.dynamic
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-    policies = {"stop_head"} if stage.dynamic else {"locator", "places"}
+    policies = {"stopper"} if stage.dynamic else {"locator"}
     if stage.freeze == "answers":
         assert learning == {"baseline"} | policies
     else:
@@ -271,7 +272,7 @@ def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) ->
 
 def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> None:
     model = DTRAM("glimpse_convnet", 3, 1, 3, 24, "resize", 12, 12, hidden_size=8, stopper="margin").eval()
-    torch.nn.init.normal_(model.stop_head[-1].weight)
+    torch.nn.init.normal_(model.stopper.net[-1].weight)
     images = torch.rand(5, 1, 24, 24)
     with torch.no_grad():
         rollout, found = model.rollout(images), model.predict(images, stop_threshold=1.0)
@@ -279,7 +280,8 @@ def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> No
         # Shifted, with a third choice that is no rival, and with another state: the margin is the same.
         logits = logits - 3 + (logits - logits.topk(2).values[..., 1:] < 0) * -2
         for t in range(3):
-            expected = model.stop_logit(torch.randn(5, 8), logits[:, t], t + 1)
+            state = State(torch.randn(5, 8), torch.tensor(t + 1))
+            expected = model.stop_logit(state, logits[:, t])
             torch.testing.assert_close(rollout.stop_logits[:, t], expected)
     torch.testing.assert_close(found.stop_probs, rollout.stop_logits.sigmoid())
     assert rollout.stop_logits.std(0).min() > 0
@@ -378,9 +380,9 @@ def test_public_names() -> None:
 def test_averaged_answers_are_the_mean_of_the_encoders_own() -> None:
     model = DTRAM("test_efficientnet", 4, 3, 3, 64, "resize", 32, 32, hidden_size=8, aggregate="average")
     torch.nn.init.normal_(model.encoder.classifier.weight)
-    images, places = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 2) - 0.5
-    rollout = model.eval().rollout(images, locations=places)
-    views = [context_view(images, "resize", 32)] + [glimpses(images, places[:, t], 32, 32) for t in (1, 2)]
+    images, locations = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 2) - 0.5
+    rollout = model.eval().rollout(images, locations=locations)
+    views = [model.view(images, None)] + [model.view(images, locations[:, t]) for t in (1, 2)]
     answers = torch.stack([model.encoder(view) for view in views], dim=1)
     expected = answers.softmax(-1).cumsum(1) / torch.arange(1, 4).view(1, 3, 1)
     torch.testing.assert_close(rollout.own_logits.softmax(-1), expected)

@@ -1,9 +1,13 @@
 """Model directories: `model.safetensors` and `config.json` in timm's own layout, which `local-dir:` loads."""
 
 import json
-import os
+import re
+import shutil
+import sys
 import tempfile
 from copy import deepcopy
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import timm
@@ -13,7 +17,54 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
+from ..files import replacing, write_text
+
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# What parameters were called before the policies were parts of their own: a pattern, and the name today.
+RENAMED = {
+    r"^places$": "locator.locations",
+    r"^locator\.(weight|bias)$": r"locator.linear.\1",
+    r"^stop_head\.": "stopper.net.",
+}
+
+
+def upgrade(model: nn.Module, weights: dict[str, torch.Tensor], prefix: str = "", *_) -> None:
+    """Make weights of older versions, or of another number of steps, fit a DTRAM; `weights` is changed.
+
+    Every loader comes by here: it is the model's own `load_state_dict` hook, and the shape checks call it.
+    """
+    for name in [name for name in weights if name.startswith(prefix)]:
+        renamed = name.removeprefix(prefix)
+        for pattern, today in RENAMED.items():
+            renamed = re.sub(pattern, today, renamed)
+        weights[prefix + renamed] = weights.pop(name)
+    for part in ("locator", "stopper"):
+        inside = f"{prefix}{part}."
+        own = {name.removeprefix(inside): weights.pop(name) for name in [*weights] if name.startswith(inside)}
+        weights |= {inside + name: tensor for name, tensor in getattr(model, part).fit(own).items()}
+
+
+@cache
+def _tell_transformers() -> None:
+    """Teach transformers our old names, since it sets parameters one by one, by name.
+
+    No other timm model has parameters of these names.
+    """
+    conversion = import_module("transformers.conversion_mapping")
+    renaming = import_module("transformers.core_model_loading").WeightRenaming
+    known = conversion.get_checkpoint_conversion_mapping("timm_wrapper") or []
+    ours = [
+        renaming(rf"^timm_model\.{pattern.removeprefix('^')}", f"timm_model.{today}")
+        for pattern, today in RENAMED.items()
+    ]
+    conversion.register_checkpoint_conversion_mapping("timm_wrapper", [*known, *ours], overwrite=True)
+
+
+def accept_old_names(model: nn.Module) -> None:
+    """Let every loader that may be at work on this DTRAM read weights of older versions."""
+    model.register_load_state_dict_pre_hook(upgrade)
+    if "transformers.conversion_mapping" in sys.modules:
+        _tell_transformers()
 
 
 def save(model: nn.Module, directory: str | Path, class_names: list[str] | None = None) -> None:
@@ -24,20 +75,31 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
     if not all(tensor.is_contiguous() for tensor in model.state_dict().values()):
         # In channels_last, which the file format does not know; the caller's model keeps it.
         model = deepcopy(model).to(memory_format=torch.contiguous_format)
-    if model.places is not None and len(model.places) > model.num_steps:
-        # Built for more steps than it takes now, as after the first stages of a training.
-        places, model = model.places, deepcopy(model)
-        model.places = torch.nn.Parameter(places.detach()[: model.num_steps].clone())
+    model = _of_its_steps(model)
     # The tag is that of the weights that the model came with, and these are others now.
-    config = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
-    save_for_hf(
-        model, str(directory), model_config=config, model_args=model.arguments(), safe_serialization=True
-    )
-    # The number of classes stands beside the arguments; transformers does not bear it among them as well.
-    path = Path(directory) / CONFIG
-    config = json.loads(path.read_text())
-    del config["model_args"]["num_classes"]
-    path.write_text(json.dumps(config, indent=2))
+    facts = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
+    with tempfile.TemporaryDirectory() as folder:
+        save_for_hf(model, folder, model_config=facts, model_args=model.arguments(), safe_serialization=True)
+        config = read_config(folder)
+        # The number of classes stands beside the arguments; transformers does not bear it among them as well.
+        del config["model_args"]["num_classes"]
+        with replacing(Path(directory) / WEIGHTS) as temporary:
+            shutil.copyfile(Path(folder) / WEIGHTS, temporary)
+    write_text(Path(directory) / CONFIG, json.dumps(config, indent=2))
+
+
+def _of_its_steps(model: nn.Module) -> nn.Module:
+    """The model, or a copy without what it has for more steps than it takes, as amid a training."""
+    own = model.locator.state_dict()
+    fitted = model.locator.fit(own, model.num_steps)
+    changed = {name: tensor for name, tensor in fitted.items() if tensor.shape != own[name].shape}
+    if not changed:
+        return model
+    model = deepcopy(model)
+    for name, tensor in changed.items():
+        owner, _, last = name.rpartition(".")
+        setattr(model.locator.get_submodule(owner), last, nn.Parameter(tensor.clone()))
+    return model
 
 
 def load(directory: str | Path, **kwargs) -> nn.Module:
@@ -109,8 +171,10 @@ def _misfit(directory: Path, model: nn.Module | None = None) -> str | None:
         return None
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     with safe_open(directory / WEIGHTS, framework="pt") as file:
-        names = list(file.keys())
-        found = {name: file.get_slice(name).get_shape() for name in names}
+        shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
+    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    upgrade(model, weights)
+    found = {name: list(tensor.shape) for name, tensor in weights.items()}
     odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
     if not odd:
         return None
@@ -130,16 +194,14 @@ def write_header(path: str | Path, facts: dict[str, str]) -> None:
     facts = {"format": "pt"} | header.pop("__metadata__", {}) | facts
     header = json.dumps({"__metadata__": dict(sorted(facts.items()))} | header).encode()
     header += b" " * (-len(header) % 8)
-    path.write_bytes(len(header).to_bytes(8, "little") + header + content[start:])
+    with replacing(path) as temporary:
+        temporary.write_bytes(len(header).to_bytes(8, "little") + header + content[start:])
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
     """Write weights alone, all or nothing: a reader never sees half a file, whenever the writer dies."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
 
 
 def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> None:
@@ -153,6 +215,6 @@ def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> N
         raise ValueError(f"{path} is damaged or truncated ({error}).") from None
     if fitting:
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        # Places fit whatever their number, see `DTRAM`.
-        weights = {name: w for name, w in weights.items() if name == "places" or shapes.get(name) == w.shape}
+        upgrade(model, weights)
+        weights = {name: w for name, w in weights.items() if shapes.get(name) == w.shape}
     model.load_state_dict(weights, strict=not fitting)

@@ -228,3 +228,19 @@ def encode_and_classify(
     where = () if locations is None else (locations,)
     maps = encoder.forward_features(views, *where)
     return _pooled(encoder.forward_head(maps, pre_logits=True)), encoder.forward_head(maps)
+
+
+def encode_with_map(
+    encoder: nn.Module, views: Tensor, classify: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """As `encode`, in one pass with the last feature map (N, K, h, w), and with the logits if `classify`."""
+    last, (cells,) = encoder.forward_intermediates(views, indices=1)
+    logits = encoder.forward_head(last) if classify else None
+    return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
+
+
+def map_channels(encoder: nn.Module) -> int:
+    """K, the width of the feature map that `encode_with_map` gives; 0 for an encoder that has none."""
+    if not hasattr(encoder, "forward_intermediates"):
+        return 0
+    return encoder.feature_info[-1]["num_chs"]

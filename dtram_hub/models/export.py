@@ -1,69 +1,97 @@
 """One look as a graph of its own, for `torch.export`: a host-side loop around it really stops early.
 
-A graph cannot stop, but whoever calls it can. `FirstLook` takes images, `NextLook` also what the look before
-gave; both return the answer so far, the probability that it is good enough, and what the next look needs:
+A graph cannot stop, but its caller can. `FirstLook` takes images, `NextLook` also the results of the look
+before it. Both return the state, the next location, the probability to stop, and the answer so far:
 
-    state = join_features(h_t, own part) (N, F), location (N, 2), stop_prob (N,), logits (N, C)
+    packed (N, F), location (N, 2), stop_prob (N,), logits (N, C)
 
-A model with `dynamic=False` needs none of this: it exports as it is.
+`packed` is the model's `State` as one tensor: no record crosses the border of a graph. A model with
+`dynamic=False` needs none of this and exports as it is.
 """
 
 import torch
 from torch import Tensor, nn
 
 from .dtram import DTRAM
+from .records import State
 
 
-class FirstLook(nn.Module):
-    """images (N, C, H, W) -> state, location of the second look, stop_prob, logits."""
+class Look(nn.Module):
+    """What both looks share: the model, and the shapes of its state.
+
+    shapes: of each tensor of the state of one image, and its dtype, in the order in which they are packed.
+    """
 
     def __init__(self, model: DTRAM):
         super().__init__()
         self.model = model.eval()
+        with torch.no_grad():
+            state = self.first(example_images(model, 1))
+        self.shapes = [(tensor.shape[1:], tensor.dtype) for tensor in _tensors(state)]
+        self.fixed, self.own = len(state.fixed), state.own is not None
+
+    def first(self, images: Tensor) -> State:
+        """The state after the first look."""
+        state = self.model.begin(images)
+        return self.model.advance(images, state, self.model.first_location(state))
+
+    def outcome(self, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """packed, location, stop_prob, logits."""
+        logits = self.model.logits(state)
+        stop_prob = self.model.stop_logit(state, logits).sigmoid()
+        packed = torch.cat([tensor.flatten(1).to(state.hidden.dtype) for tensor in _tensors(state)], dim=1)
+        return packed, self.model.best_location(state), stop_prob, logits
+
+    def unpack(self, packed: Tensor, looks: Tensor) -> State:
+        """The state after so many looks, () int64."""
+        parts = packed.split([shape.numel() for shape, _ in self.shapes], dim=1)
+        tensors = [
+            part.unflatten(1, shape).to(dtype) if len(shape) > 1 else part.to(dtype)
+            for part, (shape, dtype) in zip(parts, self.shapes, strict=True)
+        ]
+        hidden, rest = tensors[0], tensors[1 + self.own :]
+        own = tensors[1] if self.own else None
+        return State(hidden, looks, own, tuple(rest[: self.fixed]), tuple(rest[self.fixed :]))
+
+
+class FirstLook(Look):
+    """images (N, C, H, W) -> packed, location of the second look, stop_prob, logits."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        hidden = self.model.initial_hidden(images)
-        place = None if hidden is None else self.model.locate(hidden, 0)
-        features, own = self.model.look(images, place)
-        return _outcome(self.model, self.model.step(features, hidden, place), own, 1)
+        return self.outcome(self.first(images))
 
 
-class NextLook(nn.Module):
-    """images (N, C, H, W), state (N, F), location (N, 2), looks taken () int64 -> as `FirstLook`."""
-
-    def __init__(self, model: DTRAM):
-        super().__init__()
-        self.model = model.eval()
+class NextLook(Look):
+    """images (N, C, H, W), packed (N, F), location (N, 2), looks taken () int64 -> as `FirstLook`."""
 
     def forward(
-        self, images: Tensor, state: Tensor, location: Tensor, step: Tensor
+        self, images: Tensor, packed: Tensor, location: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        hidden, own = self.model.split_features(state)
-        features, own_logits = self.model.look(images, location)
-        own = self.model.own_answer(own, own_logits, step + 1)
-        return _outcome(self.model, self.model.step(features, hidden, location), own, step + 1)
+        return self.outcome(self.model.advance(images, self.unpack(packed, step), location))
 
 
-def _outcome(
-    model: DTRAM, hidden: Tensor, own: Tensor | None, step: int | Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    logits = model.classify(hidden, own)
-    stop_prob = model.stop_logit(hidden, logits, step).sigmoid()
-    return model.join_features(hidden, own), model.locate(hidden, step), stop_prob, logits
+def _tensors(state: State) -> list[Tensor]:
+    own = [] if state.own is None else [state.own]
+    return [state.hidden, *own, *state.fixed, *state.memory]
+
+
+def example_images(model: DTRAM, batch: int) -> Tensor:
+    """Black images of the model's own size, of its dtype and on its device."""
+    side = model.image_size
+    return torch.zeros(batch, model.in_chans, side, side).to(model.input_to_hidden.weight)
 
 
 def export_looks(
     model: DTRAM, batch: int = 2
 ) -> tuple[torch.export.ExportedProgram, torch.export.ExportedProgram]:
     """`FirstLook` and `NextLook` of a model by `torch.export`, for images of its own size and any batch."""
-    images = torch.zeros(batch, model.in_chans, model.image_size, model.image_size)
-    images = images.to(model.locator.weight)
-    some = torch.export.Dim.AUTO
-    first = torch.export.export(FirstLook(model), (images,), dynamic_shapes=({0: some},))
-    state, location, _, _ = FirstLook(model)(images)
+    images, some = example_images(model, batch), torch.export.Dim.AUTO
+    look = FirstLook(model)
+    first = torch.export.export(look, (images,), dynamic_shapes=({0: some},))
+    packed, location, _, _ = look(images)
     step = torch.tensor(1, device=images.device)
     shapes = ({0: some}, {0: some}, {0: some}, None)
     following = torch.export.export(
-        NextLook(model), (images, state.detach(), location.detach(), step), dynamic_shapes=shapes
+        NextLook(model), (images, packed.detach(), location.detach(), step), dynamic_shapes=shapes
     )
     return first, following

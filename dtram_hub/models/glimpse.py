@@ -1,69 +1,134 @@
-"""What the network looks at: the context view of an image, and the glimpses cut from it (section 3.2).
+"""What the network looks at: a view is one window of an image, brought to the encoder's size (section 3.2).
 
-A location is a pair (y, x) in [-1, 1]^2: -1 puts the centre of the glimpse on the top or left edge of the
-image, 0 on its middle, 1 on its bottom or right edge. Whatever lies outside the image reads as zero.
+A location is a pair (y, x) in [-1, 1]^2: -1 puts the centre of a glimpse on the top or left edge of the
+image, 0 on its middle, 1 on its bottom or right edge. Outside of the image everything reads as zero.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 CONTEXTS = ("crop", "resize", "none")
-CROP_MODES = ("exact", "bilinear")
 
 
-def glimpse_corners(locations: Tensor, image_size: tuple[int, int], crop: int) -> Tensor:
-    """The pixel at which each glimpse begins.
+@dataclass(frozen=True)
+class Extents:
+    """Windows in images, all of one height and width.
+
+    corners: (N, 2) (top, left) pixel of each window, int64 for whole pixels, else float; or one pair of ints
+        for all images. A window may reach over the edges.
+    height, width: of every window, in pixels.
+    """
+
+    corners: Tensor | tuple[int, int]
+    height: int
+    width: int
+
+
+def context_extents(image_size: tuple[int, int], context: str, size: int) -> Extents:
+    """The window of the first look, the same in every image.
 
     Args:
-        locations: (N, 2) floats in [-1, 1], (y, x).
         image_size: height and width of the images.
-        crop: side of the glimpse in pixels.
+        context: "crop" takes the central `size` pixels (section 4.2: 448 of 512), "resize" the whole image.
+        size: side of a cropped context in pixels.
+    """
+    height, width = image_size
+    if context == "resize":
+        return Extents((0, 0), height, width)
+    return Extents(((height - size) // 2, (width - size) // 2), size, size)
 
-    Returns:
-        (N, 2) int64, (top, left); negative where the glimpse reaches over the top or left edge.
-        Halves round up, so that the corners move evenly with the location.
+
+def glimpse_extents(
+    image_size: tuple[int, int], locations: Tensor, crop: int, mode: str = "exact"
+) -> Extents:
+    """The windows of `crop` pixels around locations.
+
+    Args:
+        image_size: height and width of the images.
+        locations: (N, 2) floats in [-1, 1], (y, x).
+        crop: side of the windows in pixels.
+        mode: "exact" moves each window to whole pixels, halves rounded up, so that the windows move evenly
+            with the location; "bilinear" leaves it where it is.
     """
     half = torch.tensor(image_size, device=locations.device) / 2
-    return torch.addcmul(half + (1 - crop) / 2, locations.float(), half).floor().long()
+    if mode == "exact":
+        corners = torch.addcmul(half + (1 - crop) / 2, locations.float(), half).floor().long()
+    else:
+        corners = torch.addcmul((half - crop / 2).to(locations), locations, half.to(locations))
+    return Extents(corners, crop, crop)
 
 
-def crop_exact(images: Tensor, locations: Tensor, crop: int) -> Tensor:
-    """Copy one glimpse out of each image, pixel for pixel, in one vectorised gather.
+def cell_centres(
+    extents: Extents, image_size: tuple[int, int], grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Where the cells of a feature map of one context view lie in the image.
 
     Args:
-        images: (N, C, H, W).
-        locations: (N, 2) floats in [-1, 1], (y, x); they receive no gradient.
-        crop: side of the glimpse in pixels.
+        extents: of the context view.
+        image_size: height and width of the image.
+        grid: rows and columns of the feature map.
 
     Returns:
-        (N, C, crop, crop), differentiable in `images`.
+        (L, 2) centres as locations, row by row, and (L,) bool, False for cells outside of the image.
     """
-    channels, height, width = images.shape[1:]
-    corners = glimpse_corners(locations, (height, width), crop)
-    pixels = corners[:, :, None] + torch.arange(crop, device=images.device)  # (N, 2, crop): rows and columns
-    nearest = pixels.clamp(min=0).minimum(torch.tensor([[height - 1], [width - 1]], device=images.device))
-    (rows, cols), (row_inside, col_inside) = nearest.unbind(1), (pixels == nearest).unbind(1)
-    index = (rows[:, :, None] * width + cols[:, None, :]).flatten(1)
-    glimpses = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))
-    inside = row_inside[:, None, :, None] & col_inside[:, None, None, :]
-    return torch.where(inside, glimpses.unflatten(2, (crop, crop)), 0)
+    centres = [
+        (corner + (torch.arange(count) + 0.5) * side / count) / whole * 2 - 1
+        for corner, side, whole, count in zip(
+            extents.corners, (extents.height, extents.width), image_size, grid, strict=True
+        )
+    ]
+    centres = torch.cartesian_prod(*centres)
+    return centres, (centres.abs() <= 1).all(-1)
 
 
-def crop_bilinear(images: Tensor, locations: Tensor, crop: int) -> Tensor:
-    """Sample one glimpse out of each image at sub-pixel positions; shapes as in `crop_exact`.
+def views(
+    images: Tensor, extents: Extents, size: int, mode: str = "exact", rows: Tensor | None = None
+) -> Tensor:
+    """The view in each window: copied where window and view have the same size, else resized.
 
-    Where a glimpse falls on whole pixels the result is that of `crop_exact`. Differentiable in `images`
-    and in `locations`.
+    Args:
+        images: (B, C, H, W) floats, normalised.
+        extents: of N windows.
+        size: side of the views in pixels.
+        mode: "exact" copies whole pixels, "bilinear" samples between them and has gradients to the corners.
+        rows: (N,) int64, the image of each window; None where window i lies in image i, and N = B.
+
+    Returns:
+        (N, C, size, size), differentiable in `images`.
     """
-    height, width = images.shape[2:]
-    size = torch.tensor([height, width], device=images.device, dtype=images.dtype)
-    # A glimpse at location l spans pixels (l + 1) / 2 * size +- crop / 2; pixel centres sit at half integers.
-    offsets = (torch.arange(crop, device=images.device, dtype=images.dtype) + 0.5) * 2 - crop
-    y = locations[:, :1].to(images.dtype) + offsets / size[0]
-    x = locations[:, 1:].to(images.dtype) + offsets / size[1]
-    grid = torch.stack([x[:, None, :].expand(-1, crop, -1), y[:, :, None].expand(-1, -1, crop)], dim=-1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if not isinstance(extents.corners, Tensor):
+        cut = _slice(images if rows is None else images[rows], extents)
+    else:
+        cut = CROP_MODES[mode](images, extents, rows)
+    return resize(cut, size)
+
+
+def retina(
+    images: Tensor,
+    locations: Tensor,
+    crop: int,
+    size: int,
+    scales: int = 1,
+    mode: str = "exact",
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Glimpses of growing width around the same location, the wider the coarser: the retina of the first RAM.
+
+    Args:
+        images, size, mode, rows: as in `views`.
+        locations: (N, 2) floats in [-1, 1], (y, x).
+        crop: side of the narrowest glimpse in image pixels; each further one is twice as wide.
+        scales: how many.
+
+    Returns:
+        (N, scales * C, size, size), the narrowest first.
+    """
+    windows = [glimpse_extents(tuple(images.shape[2:]), locations, crop * 2**k, mode) for k in range(scales)]
+    found = [views(images, window, size, mode, rows) for window in windows]
+    return found[0] if scales == 1 else torch.cat(found, dim=1)
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -73,54 +138,47 @@ def resize(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def glimpses(images: Tensor, locations: Tensor, crop: int, size: int, mode: str = "exact") -> Tensor:
-    """What the network sees at `locations`: `crop` pixels around each, resized to `size` when that differs.
-
-    Args:
-        images: (N, C, H, W).
-        locations: (N, 2) floats in [-1, 1], (y, x).
-        crop: side of the glimpse in image pixels.
-        size: side of the glimpse as the encoder sees it.
-        mode: "exact" or "bilinear".
-
-    Returns:
-        (N, C, size, size).
-    """
-    cut = crop_exact if mode == "exact" else crop_bilinear
-    return resize(cut(images, locations, crop), size)
+def _slice(images: Tensor, extents: Extents) -> Tensor:
+    """One window that lies inside of every image."""
+    top, left = extents.corners
+    return images[:, :, top : top + extents.height, left : left + extents.width]
 
 
-def retina(
-    images: Tensor, locations: Tensor, crop: int, size: int, scales: int, mode: str = "exact"
-) -> Tensor:
-    """Glimpses of growing width around the same place, the wider the coarser: the retina of the original RAM.
+def _copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
+    """One window of each image, pixel for pixel, in one vectorised gather."""
+    channels, height, width = images.shape[1:]
+    span = torch.arange(extents.height, device=images.device)
+    pixels = extents.corners[:, :, None] + span  # (N, 2, side): rows and columns
+    nearest = pixels.clamp(min=0).minimum(torch.tensor([[height - 1], [width - 1]], device=images.device))
+    (y, x), (y_inside, x_inside) = nearest.unbind(1), (pixels == nearest).unbind(1)
+    index = (y[:, :, None] * width + x[:, None, :]).flatten(1)
+    if rows is None:
+        found = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))
+    else:  # several windows of one image, or some images left out: read where the images lie
+        planes = rows[:, None] * channels + torch.arange(channels, device=images.device)
+        found = images.take(planes[:, :, None] * (height * width) + index[:, None])
+    inside = y_inside[:, None, :, None] & x_inside[:, None, None, :]
+    return torch.where(inside, found.unflatten(2, (extents.height, extents.width)), 0)
 
-    Args:
-        images, locations, size, mode: as in `glimpses`.
-        crop: side of the narrowest glimpse in image pixels; each further one is twice as wide.
-        scales: how many.
 
-    Returns:
-        (N, scales * C, size, size), the narrowest first.
-    """
-    widths = [crop * 2**k for k in range(scales)]
-    return torch.cat([glimpses(images, locations, width, size, mode) for width in widths], dim=1)
+def _sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
+    """One window of each image at sub-pixel positions; that of `_copy` where it falls on whole pixels."""
+    images = images if rows is None else images[rows]
+    sides = (extents.height, extents.width)
+    # Pixel centres sit at half integers.
+    y, x = (
+        (extents.corners[:, axis : axis + 1] + torch.arange(side, device=images.device) + 0.5)
+        / images.shape[2 + axis]
+        * 2
+        - 1
+        for axis, side in enumerate(sides)
+    )
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, sides[0], -1), y[:, :, None].expand(-1, -1, sides[1])], dim=-1
+    )
+    return F.grid_sample(
+        images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
 
 
-def context_view(images: Tensor, context: str, size: int) -> Tensor:
-    """The first look at each image.
-
-    Args:
-        images: (N, C, H, W).
-        context: "crop" takes the central `size` pixels at full resolution (section 4.2: 448 of 512);
-            "resize" takes the whole image, brought to `size`.
-        size: side of the view in pixels.
-
-    Returns:
-        (N, C, size, size).
-    """
-    if context == "resize":
-        return resize(images, size)
-    height, width = images.shape[2:]
-    top, left = (height - size) // 2, (width - size) // 2
-    return images[:, :, top : top + size, left : left + size]
+CROP_MODES = {"exact": _copy, "bilinear": _sample}

@@ -1,0 +1,193 @@
+"""What timm expects of a model: features and head, classifier, layer groups, saving and loading."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_images
+from . import checkpoint
+from .early_exit import predict
+from .encoder import load_encoder
+from .records import State
+
+
+class TimmModel(nn.Module):
+    """The half of DTRAM that timm, its scripts and its users call."""
+
+    def arguments(self) -> dict:
+        """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""
+        signature = inspect.signature(type(self).__init__).parameters.values()
+        names = [p.name for p in signature if p.kind is not p.VAR_KEYWORD and p.name != "self"]
+        parts = {"locator": "locator_kind", "stopper": "stopper_kind"}
+        return {name: getattr(self, parts.get(name, name)) for name in names} | self.encoder_kwargs
+
+    @property
+    def _model_args(self) -> dict:
+        # timm's savers write these into config.json, and its factory sets them once, before anything changes.
+        return self.arguments()
+
+    @_model_args.setter
+    def _model_args(self, _: dict) -> None:
+        pass
+
+    @property
+    def head_hidden_size(self) -> int:
+        """H, the width of what the head reads."""
+        return self.hidden_size
+
+    @property
+    def num_features(self) -> int:
+        """Width of `forward_features`."""
+        return self.hidden_size + (self.num_classes if self.answer.asks_encoder else 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
+        return self.forward_head(self.forward_features(images))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """All that `forward_head` needs, (B, num_features): h at the step where each image stopped, and the
+        encoder's own part in the answer behind it, if there is one.
+
+        In evaluation these are the stops of `predict`, in training those of one sampled rollout.
+        """
+        if not self.training:
+            check_images(images, self.in_chans, self._least_size())
+            return predict(self, images, self.stop_threshold, self.num_steps).features
+        rollout = self.rollout(images, sample=True)
+        stops = torch.arange(len(images), device=images.device), rollout.steps - 1
+        # With weight zero: logits teach a policy nothing, but DDP waits for all parameters to take part.
+        policies = (self.locator, self.stopper, self.baseline)
+        idle = sum(p.sum() for part in policies for p in part.parameters())
+        hidden = rollout.hidden[stops]
+        hidden = hidden + 0 * idle.to(hidden.dtype)
+        own = None if rollout.own_logits is None else rollout.own_logits[stops]
+        return self.join_features(State(hidden, rollout.steps, own))
+
+    def join_features(self, state: State) -> Tensor:
+        """h (N, H) and the encoder's own part (N, C), if it has one -> (N, num_features)."""
+        hidden, own = state.hidden, state.own
+        return hidden if own is None else torch.cat([hidden, own.to(hidden.dtype)], dim=1)
+
+    def split_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The inverse of `join_features`: h, and the encoder's own part or None."""
+        hidden, own = features.tensor_split([self.hidden_size], dim=1)
+        return hidden, own if self.num_features > self.hidden_size else None
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gave -> class logits (B, C), or h (B, H) if `pre_logits`."""
+        hidden, own = self.split_features(features)
+        if pre_logits or not self.num_classes:
+            return hidden
+        return self.answer.logits(self.head(hidden), own)
+
+    def forward_intermediates(
+        self, images: Tensor, indices: int | list[int] | None = None, **kwargs
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The encoder's feature maps of the context view, behind `forward_features` as in timm.
+
+        Args:
+            images: (B, C, H, W) floats.
+            indices, kwargs: as in the encoder's own method; `intermediates_only` leaves out the features.
+
+        Raises:
+            ValueError: there is no context view.
+        """
+        if self.context == "none":
+            raise ValueError("context='none' has no context view whose intermediates could be given.")
+        check_images(images, self.in_chans, self._least_size())
+        view, only = self.view(images, None), kwargs.pop("intermediates_only", False)
+        maps = self.encoder.forward_intermediates(view, indices=indices, intermediates_only=True, **kwargs)
+        return maps if only else (self.forward_features(images), maps)
+
+    @property
+    def feature_info(self) -> list[dict]:
+        """The encoder's, which `forward_intermediates` gives."""
+        return self.encoder.feature_info
+
+    def get_classifier(self) -> nn.Module:
+        """The head that reads class logits off h, or their correction where the encoder answers."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh head of `num_classes` on h, and on the encoder where it answers."""
+        if self.answer.asks_encoder:
+            self.encoder.reset_classifier(num_classes, global_pool)
+        self.num_classes = num_classes
+        head = self.answer.new_head(self.hidden_size, num_classes)
+        self.head = head.to(self.input_to_hidden.weight).train(self.training)
+
+    def group_matcher(self, coarse: bool = False) -> dict | Callable:
+        """Layer groups for layer-wise learning rates: the encoder's own, then all that sits on top of it."""
+        if not hasattr(self.encoder, "group_matcher"):
+            return {"stem": r"^encoder\."}
+        groups = self.encoder.group_matcher(coarse=coarse)
+        if callable(groups):
+            inside = len("encoder.")
+            return lambda name: groups(name[inside:]) if name.startswith("encoder.") else (float("inf"),)
+
+        def prefixed(patterns):
+            if isinstance(patterns, str):
+                return rf"^encoder\.(?:{patterns.removeprefix('^')})"
+            return [(prefixed(pattern), suffix) for pattern, suffix in patterns]
+
+        return {name: prefixed(patterns) for name, patterns in groups.items()}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay would harm, as the encoder and the policies list them."""
+        parts = {"encoder": self.encoder, "locator": self.locator, "stopper": self.stopper}
+        return {
+            f"{part}.{name}"
+            for part, module in parts.items()
+            if hasattr(module, "no_weight_decay")
+            for name in module.no_weight_decay()
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in the encoder, where it can."""
+        self.encoder.set_grad_checkpointing(enable)
+
+    def load_encoder(self, source: str | None = None, **loading) -> None:
+        """Start the encoder from weights in timm's layout, through timm's own loader.
+
+        Args:
+            source: a .safetensors file; None for the weights that timm knows, which it may have to download.
+            loading: `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`, as in timm.
+
+        Raises:
+            ValueError: no such file, another file type, or weights of another model.
+        """
+        load_encoder(self.encoder, source, **self._encoder_arguments(), **loading)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "TimmModel":
+        """A saved DT-RAM, in evaluation mode: from a directory, or from the Hub by "org/name".
+
+        Args:
+            source: the directory, or the repository.
+            revision: branch, tag or commit of a repository.
+            kwargs: arguments of the model to change, such as `num_classes`; for a repository `token` and
+                `cache_dir` as well.
+
+        Raises:
+            ValueError, PermissionError, ConnectionError: as in `dtram_hub.pull`.
+        """
+        if Path(source).is_dir():
+            return checkpoint.load(source, **kwargs)
+        # Building a model must not load the Hub's client.
+        from ..sharing import hub
+
+        return hub.pull(str(source), revision, **kwargs)
+
+    def save_pretrained(self, directory: str | Path, class_names: list[str] | None = None) -> None:
+        """Write config.json and model.safetensors, for `from_pretrained` and timm's `local-dir:`."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self, directory, class_names or self.pretrained_cfg.get("label_names"))
+
+    def push_to_hub(self, repo_id: str, **kwargs):
+        """Put the model on the Hub, as `dtram_hub.push`: the same keywords, the same result."""
+        from ..sharing import hub
+
+        return hub.push(self, repo_id, **kwargs)
