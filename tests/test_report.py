@@ -1,0 +1,168 @@
+"""The end of a run: what is measured, by independent counts, and what the folder holds afterwards."""
+
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+import histograms
+from conftest import make_undecided
+from dtram_hub.data.splits import Data, Split
+from dtram_hub.learning.curriculum import Stages, plan_stages
+from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.report import write_report
+from dtram_hub.learning.run_folder import RunFolder, own_result, stage_rows
+from dtram_hub.models import checkpoint
+from dtram_hub.models.normalise import Normalise
+from dtram_hub.models.registry import WEIGHTS
+
+FACTS = {"seed": 7, "seconds": {"encoder": 1.0, "ram_2": 2.0, "ram_3": 3.0, "dtram": 4.0}, "version": "0"}
+
+
+class Watched(Split):
+    """A split that remembers the most images that it was asked for at once."""
+
+    most = 0
+
+    def at(self, index: torch.Tensor) -> torch.Tensor:
+        self.most = max(self.most, len(index))
+        return super().at(index)
+
+
+def make_split(count: int) -> Watched:
+    patches = torch.rand(count, 1, 4, 4).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
+    return Watched((255 * patches).byte(), torch.arange(count) % 5, torch.arange(count) % 3)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[RunFolder, Evaluator, Data]:
+    """A run of three steps whose stages are trained, each to other weights, and not tested yet."""
+    views = {"image_size": 32, "context": "resize", "context_size": 12, "glimpse_crop": 12}
+    shape = {"num_classes": 5, "in_chans": 1, "num_steps": 3, "hidden_size": 32, "aggregate": "last"}
+    model = timm.create_model("dtram", backbone="glimpse_convnet", **views, **shape).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.kaiming_normal_(parameter)
+    normalise = Normalise(model.pretrained_cfg)
+    splits = {"validation": make_split(30), "test": make_split(70)}
+    images = normalise(splits["test"].canvases)
+    model, head, folder = make_undecided(model, images), model.get_classifier(), RunFolder(tmp_path)
+    folder.make()
+    folder.write_recipe({"data": {"source": "digits"}})
+    for stage in plan_stages(3, Stages()):
+        torch.nn.init.normal_(head.weight)
+        with torch.no_grad():  # every class is the answer to some images
+            head.bias -= model.rollout(images).logits.mean((0, 1))
+        checkpoint.save_weights(model, folder.stage_weights(stage.name))
+    evaluator = Evaluator(model, normalise, Accelerator(), batch_size=16)
+    return folder, evaluator, Data(splits, class_names=list("abcde"))
+
+
+def test_every_stage_is_measured_with_its_own_weights(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    stages = plan_stages(3, Stages())
+    metrics = write_report(folder, evaluator, data, stages, FACTS)
+    assert folder.read_metrics() == metrics
+    assert metrics["stage_kinds"] == {"encoder": "encoder", "ram_2": "ram", "ram_3": "ram", "dtram": "dtram"}
+    assert (metrics["test_images"], metrics["seed"]) == (70, 7)
+    found = [(row["stage"], row["stage_kind"], row["num_steps"], row["model"]) for row in stage_rows(metrics)]
+    assert found == [
+        ("encoder", "encoder", 1, "encoder alone"),
+        ("ram_2", "ram", 2, "RAM, 2 steps"),
+        ("ram_3", "ram", 3, "RAM, 3 steps"),
+        ("dtram", "dtram", 3, "DT-RAM, at most 3 steps"),
+    ]
+    model, test = evaluator.model, data.splits["test"]
+    for stage, row in zip(stages, stage_rows(metrics), strict=True):
+        model.num_steps, model.dynamic = stage.num_steps, stage.dynamic
+        checkpoint.load_weights(model, folder.stage_weights(stage.name))
+        answers = model.predict(evaluator.normalise(test.canvases))
+        right = answers.logits.argmax(-1) == test.labels
+        assert row["accuracy"] == pytest.approx(right.double().mean().item())
+        assert row["mean_steps"] == pytest.approx(answers.steps.double().mean().item())
+    assert 1.2 < own_result(metrics)["mean_steps"] < 2.8, "the test needs a model that is undecided"
+    assert len({row["accuracy"] for row in metrics["results"]}) > 5, "the test needs answers that differ"
+
+
+def test_comparisons_are_told_from_stages(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS)
+    rows = {row["model"]: row for row in metrics["results"] if row["kind"] == "comparison"}
+    assert list(rows) == [
+        "RAM 3, glimpses anywhere",
+        "RAM 3, glimpses at the centre",
+        "softmax threshold on RAM 3",
+        "softmax threshold on the DT-RAM",
+        "DT-RAM, its stops dealt at random",
+        "DT-RAM, glimpses anywhere",
+    ]
+    assert len(metrics["results"]) == len(rows) + len(stage_rows(metrics))
+    own, test = own_result(metrics), data.splits["test"]
+    for title in ("softmax threshold on RAM 3", "softmax threshold on the DT-RAM"):
+        assert rows[title]["mean_steps"] == own["mean_steps"]
+    assert rows["DT-RAM, its stops dealt at random"]["mean_steps"] == pytest.approx(own["mean_steps"])
+    checkpoint.load_weights(evaluator.model, folder.stage_weights("ram_3"))
+    centre = torch.zeros(len(test), 3, 2)
+    logits = evaluator.model.rollout(evaluator.normalise(test.canvases), locations=centre).logits[:, -1]
+    accuracy = (logits.argmax(-1) == test.labels).double().mean().item()
+    assert rows["RAM 3, glimpses at the centre"]["accuracy"] == pytest.approx(accuracy)
+    assert rows["RAM 3, glimpses at the centre"]["mean_steps"] == 3
+    assert rows["DT-RAM, glimpses anywhere"]["stage"] == "dtram"
+
+
+def test_the_folder_of_a_finished_run_is_whole(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS, mean_steps=1.5)
+    assert data.splits["test"].most <= 3 * 6  # not all of them, which may be more than memory holds
+    assert {path.name for path in folder.path.iterdir()} == {
+        *("config.json", "model.safetensors", "recipe.yaml", "metrics.json", "stages"),
+        *("tradeoff.png", "steps.png", "glimpses.png"),
+    }
+    for name in folder.pictures():
+        with Image.open(folder.picture(name)) as picture:
+            assert picture.convert("L").getextrema() != (255, 255)
+    saved, last = checkpoint.load(folder.path), evaluator.model.state_dict()
+    assert all(torch.equal(tensor, last[name]) for name, tensor in saved.state_dict().items())
+    assert (saved.num_steps, saved.dynamic, saved.pretrained_cfg["label_names"]) == (3, True, list("abcde"))
+    validation = data.splits["validation"]
+    steps = saved.predict(evaluator.normalise(validation.canvases)).steps.double().mean().item()
+    assert steps == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_run_without_a_dtram_has_no_learned_stops(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:-1], FACTS, mean_steps=1.5)
+    assert list(metrics["curves"]) == ["softmax threshold on RAM 3"]
+    assert own_result(metrics)["stage"] == "ram_3"
+    assert "spearman_steps_difficulty" not in metrics
+    assert not evaluator.model.dynamic
+
+
+def test_an_encoder_alone_has_nothing_to_compare(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:1], FACTS)
+    assert [row["kind"] for row in metrics["results"]] == ["stage"]
+    assert metrics["curves"] == {}
+    assert folder.pictures() == ["steps.png", "glimpses.png"]
+
+
+def test_histograms_of_shipped_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
+    picture, runs = (
+        tmp_path / "steps.png",
+        [str(WEIGHTS / f"dtram_glimpse_mlp.mnist_dtram{i}") for i in (98, 99)],
+    )
+    histograms.main([*runs, "--output", str(picture)])
+    with Image.open(picture) as drawn:
+        assert {(31, 119, 180), (255, 127, 14)} <= {
+            colour for _, colour in drawn.convert("RGB").getcolors(10**6)
+        }
+    for run, reason in {
+        WEIGHTS / "dtram_glimpse_mlp.mnist_ram2": "end with a DT-RAM",
+        tmp_path: "json",
+    }.items():
+        with pytest.raises(SystemExit, match=rf"^histograms\.py: .*{re.escape(str(run))}.*{reason}"):
+            histograms.main([str(run)])
