@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import (
+    Counts,
     LossConfig,
     baseline_loss,
     classification_loss,
@@ -15,19 +16,10 @@ from dtram_hub.learning.losses import (
     dtram_loss,
     leave_one_out,
     reinforce_loss,
-    step_mask,
 )
-from dtram_hub.models.dtram import Rollout
-from dtram_hub.models.policy import (
-    confidence,
-    first_stop,
-    location_log_probs,
-    margin,
-    sample_location,
-    stop_entropies,
-    stop_log_probs,
-    threshold_for,
-)
+from dtram_hub.models.location import Shared, Surroundings
+from dtram_hub.models.records import Rollout
+from dtram_hub.models.stopping import first_stop, stop_entropies, stop_log_probs
 
 
 def test_returns_by_hand() -> None:
@@ -41,73 +33,6 @@ def test_rewards_come_at_the_stop_and_only_for_the_right_class() -> None:
     labels, steps = torch.tensor([0, 0, 1, 0]), torch.tensor([1, 2, 2, 3])
     expected = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert torch.equal(delayed_rewards(logits, labels, steps), expected)
-
-
-def test_step_mask_and_first_stop() -> None:
-    stops = torch.tensor([[False, True, True], [True, False, False], [False, False, False]])
-    steps = first_stop(stops)
-    assert steps.tolist() == [2, 1, 3]
-    assert steps.dtype == torch.int64
-    assert step_mask(steps, 3).tolist() == [[True, True, False], [True, False, False], [True, True, True]]
-
-
-def test_stop_log_probs_by_hand() -> None:
-    logits = torch.tensor([0.0, 1.0, -2.0]).expand(3, -1)
-    go, stop = F.logsigmoid(-logits[0]), F.logsigmoid(logits[0])
-    expected = torch.stack(
-        [
-            torch.stack([stop[0], go[0] * 0, go[0] * 0]),
-            torch.stack([go[0], stop[1], go[0] * 0]),
-            torch.stack([go[0], go[1], go[0] * 0]),  # the last step is no choice
-        ]
-    )
-    torch.testing.assert_close(stop_log_probs(logits, torch.tensor([1, 2, 3])), expected)
-
-
-def test_stop_patterns_are_a_distribution() -> None:
-    logits = torch.randn(1, 5).expand(5, -1)
-    probs = stop_log_probs(logits, torch.arange(1, 6)).sum(1).exp()
-    torch.testing.assert_close(probs.sum(), torch.tensor(1.0))
-
-
-def test_threshold_for_a_budget_by_hand() -> None:
-    probs = torch.tensor([[0.9, 0.5, 0.5], [0.2, 0.8, 0.5], [0.1, 0.3, 0.5], [0.6, 0.1, 0.5]])
-    for budget, steps in [
-        (1.0, [1, 1, 1, 1]),
-        (1.75, [1, 2, 3, 1]),
-        (2.4, [1, 2, 3, 3]),
-        (3.0, [3, 3, 3, 3]),
-    ]:
-        threshold = threshold_for(probs, budget)
-        found = first_stop(probs > threshold)
-        assert found.double().mean() <= budget
-        assert found.tolist() == steps, (budget, threshold)
-
-
-def test_location_log_probs_against_torch() -> None:
-    draws, means = torch.randn(6, 2), torch.randn(6, 2)
-    expected = torch.distributions.Normal(means, 0.3).log_prob(draws).sum(-1)
-    torch.testing.assert_close(location_log_probs(draws, means, 0.3), expected)
-
-
-def test_draws_have_the_spread_of_the_policy_and_carry_no_gradient() -> None:
-    means = torch.full((100_000, 2), 0.9, requires_grad=True)
-    draws = sample_location(means, 0.5)
-    assert not draws.requires_grad
-    torch.testing.assert_close(draws.mean(0), torch.tensor([0.9, 0.9]), atol=0.01, rtol=0)
-    torch.testing.assert_close(draws.std(0), torch.tensor([0.5, 0.5]), atol=0.01, rtol=0)
-
-
-def test_confidence_and_entropy_by_hand() -> None:
-    logits = torch.tensor([0.5, 0.25, 0.25]).log()
-    expected = torch.tensor([0.0, 1.5 * torch.tensor(2.0).log()])
-    torch.testing.assert_close(confidence(logits), expected)
-    assert confidence(torch.tensor([1000.0, 0.0])).isfinite().all()
-    assert margin(torch.tensor([[1.0, -2.0, 3.5], [4.0, 4.0, 1.0]])).tolist() == [2.5, 0.0]
-    assert margin(torch.tensor([[7.0]])).tolist() == [0.0]
-    p = torch.tensor([0.1, 0.5, 0.9])
-    expected = -(p * p.log() + (1 - p) * (1 - p).log())
-    torch.testing.assert_close(stop_entropies(p.logit()), expected)
 
 
 def test_supervision_modes_by_hand() -> None:
@@ -209,7 +134,8 @@ def test_location_gradient_is_the_score_function() -> None:
     means = torch.tensor([[0.1, -0.2], [0.5, 0.3]], dtype=torch.float64, requires_grad=True)
     draws = torch.tensor([[0.3, 0.1], [0.2, 0.4]], dtype=torch.float64)
     advantages = torch.tensor([[0.7], [-0.4]], dtype=torch.float64)
-    reinforce_loss(location_log_probs(draws, means, 0.25)[:, None], advantages).backward()
+    policy = Shared(Surroundings(hidden_size=4, num_steps=3, has_context=True)).distribution((means,), 0.25)
+    reinforce_loss(policy.log_prob(draws)[:, None], advantages).backward()
     torch.testing.assert_close(means.grad, -advantages * (draws - means.detach()) / 0.25**2 / 2)
 
 
@@ -254,14 +180,14 @@ def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> Non
         location_input=True,
     )
     enter_stage(model, Stage(kind="dtram", num_steps=3))
-    for module in (model.stop_head[-1], model.head):  # off the zeros that they start from
+    for module in (model.stopper.net[-1], model.head):  # off the zeros that they start from
         torch.nn.init.normal_(module.weight)
-    heads = ("locator", "stop_head", "head", "baseline", "encoder.head")
+    heads = ("locator", "stopper", "head", "baseline", "encoder.head")
     core = {name for name, _ in model.named_parameters() if not name.startswith(heads)}
     own = {head: {n for n, _ in model.named_parameters() if n.startswith(head + ".")} for head in heads}
     assert gradients(model, "classification").keys() == core | own["head"] | own["encoder.head"]
     assert gradients(model, "location").keys() == core | own["locator"]
-    assert gradients(model, "stop").keys() == core | own["stop_head"]
+    assert gradients(model, "stop").keys() == core | own["stopper"]
     assert gradients(model, "baseline").keys() == own["baseline"]
 
 
@@ -277,14 +203,44 @@ def test_whole_loss_by_hand(dynamic: bool) -> None:
     label = logits[0, last - 1].argmax()[None]
     found = dtram_loss(rollout, label, LossConfig(discount=0.9, entropy_weight=0.3), dynamic=dynamic)
     reward = 0.9**2 if dynamic else 1.0
-    places = -1.5 * (reward - baselines[0, 1]) + (0 if dynamic else -0.7 * (reward - baselines[0, 2]))
-    expected = sum(F.cross_entropy(logits[:, t], label) for t in range(last)) - places
+    locations = -1.5 * (reward - baselines[0, 1]) + (0 if dynamic else -0.7 * (reward - baselines[0, 2]))
+    expected = sum(F.cross_entropy(logits[:, t], label) for t in range(last)) - locations
     expected = expected + ((baselines[0, 1 : last + 1] - reward) ** 2).mean()
     if dynamic:
         actions = stop_log_probs(stop_logits, steps)[0, :2] * (reward - baselines[0, 1:3])
         expected = expected - actions.sum() - 0.3 * stop_entropies(stop_logits[0, :2]).sum()
     torch.testing.assert_close(found.total, expected)
     torch.testing.assert_close(found.reward, torch.tensor(reward))
+
+
+def test_shares_of_a_batch_add_up_to_the_whole() -> None:
+    """Two processes with 1 and 3 of 4 rollouts: the mean of their losses is the loss of all, part by part."""
+    torch.manual_seed(3)
+    labels, steps = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 3, 2, 3])
+    whole = Rollout(
+        logits=torch.randn(4, 3, 3),
+        locations=torch.zeros(4, 3, 2),
+        location_log_probs=torch.randn(4, 3),
+        stop_logits=torch.randn(4, 3),
+        steps=steps,
+        baselines=torch.rand(4, 4),
+    )
+    config = LossConfig(entropy_weight=0.3, discount=0.9)
+    counts = Counts(torch.tensor(4 / 2), torch.tensor(9 / 2))
+    shares = [
+        dtram_loss(
+            Rollout(**{key: value[rows] for key, value in vars(whole).items() if value is not None}),
+            labels[rows],
+            config,
+            dynamic=True,
+            counts=counts,
+        )
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    expected = dtram_loss(whole, labels, config, dynamic=True)
+    for part, value in vars(expected).items():
+        torch.testing.assert_close((getattr(shares[0], part) + getattr(shares[1], part)) / 2, value)
+    assert shares[0].baseline != expected.baseline
 
 
 def test_label_smoothing_spreads_the_target() -> None:
@@ -313,12 +269,12 @@ def test_a_reward_of_log_likelihood_by_hand() -> None:
 
 
 def test_with_log_likelihood_a_look_is_worth_most_where_the_first_one_fails() -> None:
-    """Two kinds of images, two places; place A shows much of the first kind, place B less of the second."""
-    shown = torch.tensor([[0.9, 0.1], [0.1, 0.7]])  # (kind, place): probability of the right class
+    """Two kinds of images, two locations: A shows much of the first kind, B less of the second."""
+    shown = torch.tensor([[0.9, 0.1], [0.1, 0.7]])  # (kind, location): probability of the right class
     first, labels, steps = shown[:, 0], torch.zeros(2).long(), torch.ones(2).long()
 
-    def worth(place: int, reward: str) -> float:
-        right = (first + shown[:, place]) / 2
+    def worth(location: int, reward: str) -> float:
+        right = (first + shown[:, location]) / 2
         wrong = (1 - right)[:, None].expand(-1, 49) / 49
         logits = torch.cat([right[:, None], wrong], dim=1).log()[:, None]
         return delayed_rewards(logits, labels, steps, reward).mean().item()

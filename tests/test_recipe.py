@@ -40,7 +40,7 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
         ("loss.supervision=some", "loss.supervision='some' is not one of"),
         ("stages.dtram.reward=wrong", "stages.dtram.reward='wrong' is not one of 'correct', 'probability', "),
         ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'leave_one_out'"),
-        ("optimizer.places_rate=-1", r"optimizer.places_rate=-1.0 is not a number in \[0, inf\]"),
+        ("optimizer.locations_rate=-1", r"optimizer.locations_rate=-1.0 is not a number in \[0, inf\]"),
         ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),
         ("precision=int8", "precision='int8'"),
         ("seed", "override 'seed' is not of the form key=value"),
@@ -57,11 +57,13 @@ def test_leave_one_out_needs_rollouts() -> None:
         read_recipe(RECIPES[0], words)
 
 
-def test_old_values_are_read_as_the_new_ones(tmp_path: Path) -> None:
+def test_old_words_are_read_as_the_new_ones(tmp_path: Path) -> None:
     old = "loss: {reward: likelihood, baseline: siblings}\nnum_rollouts: 2\n"
-    old += "stages: {ram: {reward: likelihood}}"
+    old += "stages: {ram: {reward: likelihood}}\noptimizer: {places_rate: 30}"
     (tmp_path / "old.yaml").write_text(old)
     recipe = read_recipe(tmp_path / "old.yaml", ["stages.dtram.reward=likelihood"])
+    assert recipe.optimizer.locations_rate == 30
+    assert read_recipe(RECIPES[0], ["optimizer.places_rate=7"]).optimizer.locations_rate == 7
     assert (recipe.loss.reward, recipe.loss.baseline) == ("log_likelihood", "leave_one_out")
     rewards = [getattr(recipe.stages, kind).reward for kind in ("encoder", "ram", "dtram")]
     assert rewards == [None, "log_likelihood", "log_likelihood"]

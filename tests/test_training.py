@@ -1,9 +1,6 @@
 """training/train.py as a user runs it: what it leaves behind, resumption, processes, refusals."""
 
-import csv
 import json
-import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,47 +12,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from timm.models import group_parameters
 
-import ablate
 import export_stage as export_script
 import train as train_script
 from dtram_hub.learning import run_folder
-from dtram_hub.learning.curriculum import plan_stages
-from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.recipe import write_recipe
-from dtram_hub.learning.resume import shared_stages
 from dtram_hub.models import checkpoint
 from folders import make_folder
-
-SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
-SMALL = [
-    *("threads=1", "trackers=[]", "batch_size=32", "mean_steps=null"),
-    *("model.num_steps=3", "model.image_size=32", "model.hidden_size=16"),
-    *("data.options.num_train=640", "data.options.num_closeup=64", "data.options.zoom=2"),
-    *("data.options.num_validation=64", "data.options.num_test=64"),
-    *("stages.encoder.epochs=1", "stages.ram.epochs=2", "stages.dtram.epochs=2"),
-]
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), *SMALL, *words]
-
-
-def train(*words: str, **environment: str) -> str:
-    done = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def refusal(*words: str) -> str:
-    """The sentence with which a run is refused."""
-    with pytest.raises(SystemExit) as refused:
-        train_script.main([*SMALL, *words])
-    return str(refused.value)
+from small_runs import SCRIPT, SMALL, command, refusal, run_script, train
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +65,10 @@ def test_what_a_run_leaves_behind(finished: tuple[Path, str]) -> None:
 
 
 def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """With two workers, while the other run has none."""
     whole, _ = finished
     output = tmp_path / "killed"
-    words = [f"output={output}"]
+    words = [f"output={output}", "data.workers=2"]
     for mark in ("001-00001", "003-00001"):  # in the middle of a RAM stage, and of the DT-RAM's
         process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
@@ -112,7 +78,7 @@ def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, s
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        words = [f"output={output}", "--resume"]
+        words = [f"output={output}", "data.workers=2", "--resume"]
     assert not (output / "model.safetensors").exists()
     train(*words)
     expected, found = load_file(whole / "model.safetensors"), load_file(output / "model.safetensors")
@@ -120,22 +86,6 @@ def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, s
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     results = [json.loads((folder / "metrics.json").read_text())["results"] for folder in (whole, output)]
     assert results[0] == results[1]
-
-
-def test_two_processes_train_together(tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29531"]
-    output = tmp_path / "two"
-    done = subprocess.run(
-        [*launch, *command(f"output={output}")[1:]],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((output / "metrics.json").read_text())
-    scores = metrics["results"]
-    assert all(sum(row["step_histogram"].values()) == 64 for row in scores if "step_histogram" in row)
-    assert done.stdout.count("encoder alone") == 1
 
 
 def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
@@ -172,7 +122,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     }
     encoder = [name for name in kept["encoder"] if name.startswith("encoder.")]
     assert all(torch.equal(kept["encoder"][name], kept["ram_3"][name]) for name in encoder)
-    assert not torch.equal(kept["encoder"]["locator.weight"], kept["ram_3"]["locator.weight"])
+    assert not torch.equal(kept["encoder"]["locator.linear.weight"], kept["ram_3"]["locator.linear.weight"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     own = [row["stage"] for row in metrics["results"] if "validation_accuracy" in row]
     assert own == ["encoder", "ram_3", "dtram"]
@@ -186,12 +136,6 @@ def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe
     assert f"output='{output}' holds a run already; pass --resume" in refusal(f"output={output}")
     assert "has another 'seed'" in refusal(f"output={output}", "seed=1", "--resume")
     assert "holds no run to go on with" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
-
-
-def run_script(name: str, *words: str) -> str:
-    done = subprocess.run([sys.executable, SCRIPT.with_name(name), *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_validate_agrees_with_the_run(finished: tuple[Path, str]) -> None:
@@ -243,53 +187,14 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     smaller = train_script.Run(recipe, resume=False)
     assert smaller.stages[smaller.progress.stage].name == "ram_2"
     name = Path("stages", "encoder.safetensors")
-    expected, found = load_file(whole / name), load_file(smaller.output / name)
-    fitting = [name for name in expected if not name.startswith("stop_head")]
+    expected, found = load_file(whole / name), load_file(smaller.folder.path / name)
+    fitting = [name for name in expected if not name.startswith("stopper")]
     assert all(torch.equal(expected[name], found[name]) for name in fitting)
-    assert found["stop_head.0.weight"].shape == (128, 2)
+    assert found["stopper.net.0.weight"].shape == (128, 2)
     assert f"stages_from='{whole}': that run has another 'seed'" in refusal(*other, "seed=1")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.location_std=0.1")
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
-
-
-def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Path) -> None:
-    def plan(aggregate: str) -> tuple:
-        words = ["model.num_steps=2", "mean_steps=null", f"model.aggregate={aggregate}"]
-        words.append("stages_until=encoder")
-        recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, words)
-        return recipe, plan_stages(2, recipe.stages)
-
-    recipe, stages = plan("residual")
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "metrics.json").write_text("{}")
-    (tmp_path / "stages" / "encoder.safetensors").write_bytes(b"")
-    write_recipe(recipe, tmp_path / "recipe.yaml")
-    assert shared_stages(tmp_path, *plan("average")) == stages[:1]
-    with pytest.raises(ValueError, match="that run has another 'model'"):
-        shared_stages(tmp_path, *plan("last"))
-
-
-def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    words = ["stages.ram.epochs=0", "stages.dtram.epochs=4", "stages.dtram.split=validation"]
-    printed = train(f"output={output}", *words)
-    rewards = [float(word) for word in re.findall(r"dtram .*reward ([\d.]+)", printed)]
-    assert max(rewards) > rewards[-1], "the test needs a last epoch that is not the best"
-    state, kept = output / "checkpoints" / "001-00004", load_file(output / "stages" / "dtram.safetensors")
-    last = load_file(state / "model.safetensors")
-    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
-
-
-def test_of_epochs_that_do_equally_well_on_validation_the_last_is_kept(tmp_path: Path) -> None:
-    words = ["stages.encoder.epochs=3", "stages.encoder.learning_rate=1e-5"]
-    words += ["stages.ram.epochs=0", "stages.dtram.epochs=0"]
-    printed = train(f"output={tmp_path / 'run'}", *words)
-    returns = re.findall(r"validation return ([\d.]+)", printed)
-    assert returns == returns[:1] * 3, "the test needs equally good epochs"
-    last = load_file(tmp_path / "run" / "checkpoints" / "000-00003" / "model.safetensors")
-    kept = load_file(tmp_path / "run" / "stages" / "encoder.safetensors")
-    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
 
 
 def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
@@ -312,22 +217,25 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
         export_script.main([str(run), "ram_9", str(tmp_path / "none")])
 
 
-def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None:
-    words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.locator_rate=0.25"]
-    run = train_script.Run(
-        train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), resume=False
-    )
-    stage = next(stage for stage in run.stages if stage.name == "ram_2")
-    for epoch, expected in [(0.0, 0.5), (1.0, 0.35), (2.0, 0.2)]:
-        run.set_exploration(stage, epoch)
-        assert run.model.location_std == pytest.approx(expected)
-    train_script.enter_stage(run.model, stage)
-    optimizer = make_optimizer(run.model, run.recipe.optimizer, stage.learning_rate)
-    set_learning_rate(optimizer, stage.learning_rate * rate_factor(run.recipe.optimizer, 1.1, stage.epochs))
-    rates = [group["lr"] for group in optimizer.param_groups]
-    assert rates[0] == pytest.approx(stage.learning_rate / 2)  # half way down the cosine, warm-up left out
-    assert rates[1] == rates[0] / 4
-    assert [p.shape for p in optimizer.param_groups[1]["params"]] == [(2, 16), (2,)]
+def test_a_state_of_another_version_is_refused_in_one_sentence(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The optimizer of an older version has other groups, with another key for their rate."""
+    output = tmp_path / "old"
+    shutil.copytree(finished[0], output)
+    recipe = output / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(finished[0]), str(output)))
+    (state,) = (output / "checkpoints").glob("*/")
+    progress = json.loads((state / "progress.json").read_text())
+    (state / "progress.json").write_text(json.dumps(progress | {"epochs_done": 1}))
+    saved = torch.load(state / "optimizer.bin")
+    for group in saved["param_groups"]:
+        group["rate"] = group.pop("lr_scale")
+    torch.save(saved, state / "optimizer.bin")
+    message = refusal(f"output={output}", "--resume")
+    assert message.startswith(f"train.py: --resume: the state in '{state}' does not fit this version")
+    torch.save(saved | {"param_groups": saved["param_groups"][:1]}, state / "optimizer.bin")
+    assert refusal(f"output={output}", "--resume") == message
 
 
 def test_damaged_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path) -> None:
@@ -389,108 +297,3 @@ def test_a_recipe_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pytest.M
     assert train_script.find_recipe("imagefolder") == train_script.RECIPES / "imagefolder.yaml"
     (tmp_path / "imagefolder").write_text("seed: 1")
     assert train_script.find_recipe("imagefolder") == Path("imagefolder")
-
-
-def test_learning_rates_fall_with_depth_and_locators_have_their_own(tmp_path: Path) -> None:
-    words = [
-        "model.backbone=test_efficientnet",
-        "model.context_size=32",
-        "model.glimpse_crop=32",
-        "model.hidden_size=16",
-    ]
-    words += ["optimizer.layer_decay=0.5", "optimizer.locator_rate=0.1", f"output={tmp_path / 'run'}"]
-    words += ["optimizer.places_rate=30", "model.locator=stepwise"]
-    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words, "model.image_size=64"])
-    run = train_script.Run(recipe, resume=False)
-    train_script.enter_stage(run.model, run.stages[1])
-    optimizer = make_optimizer(run.model, run.recipe.optimizer, run.stages[1].learning_rate)
-    names = {parameter: name for name, parameter in run.model.named_parameters()}
-    rates = {names[p]: group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
-    layers = group_parameters(run.model, run.model.group_matcher(), reverse=True)
-    assert rates["head.weight"] == rates["input_to_hidden.weight"] == 1
-    assert (rates["locator.weight"], rates["places"]) == (0.1, 30)
-    assert rates["encoder.conv_stem.weight"] == 0.5 ** layers["head.weight"]
-    assert (
-        layers["encoder.conv_stem.weight"] == 0 < layers["encoder.conv_head.weight"] < layers["head.weight"]
-    )
-    assert not [name for name in rates if name.startswith("stop_head")]  # not before the DT-RAM
-
-
-def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    study = {
-        "recipe": str(train_script.DEFAULT_RECIPE),
-        "output": str(tmp_path / "study"),
-        "seeds": [3],
-        "variants": {
-            "whole": {},
-            "last": {"changes": ["loss.supervision=last"], "shares": "whole", "until": "encoder"},
-        },
-    }
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    words = [
-        str(tmp_path / "study.yaml"),
-        *SMALL,
-        "model.num_steps=2",
-        "stages.ram.epochs=1",
-        "stages.dtram.epochs=1",
-    ]
-    ablate.main([*words, "--only", "last"])
-    metrics = json.loads((tmp_path / "study" / "whole-3" / "metrics.json").read_text())
-    other = tmp_path / "study" / "whole-12"  # finished earlier, with another seed
-    other.mkdir()
-    (other / "metrics.json").write_text(json.dumps(metrics))
-    before = (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns
-    ablate.main(words)
-    assert (tmp_path / "study" / "whole-3" / "metrics.json").stat().st_mtime_ns == before
-    kept = [
-        load_file(tmp_path / "study" / f"{name}-3" / "stages" / "encoder.safetensors")["head.weight"]
-        for name in ("whole", "last")
-    ]
-    assert torch.equal(*kept)
-    with (tmp_path / "study" / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    runs = dict.fromkeys((row["variant"], row["seed"]) for row in rows)
-    assert list(runs) == [("whole", "3"), ("whole", "12"), ("last", "3")]
-    for row in rows[: len(rows) // 3]:
-        (result,) = [r for r in metrics["results"] if r["model"] == row["model"]]
-        assert float(row["accuracy"]) == result["accuracy"]
-    assert "| whole | RAM, 2 steps | 2.00 ± 0.00 |" in (tmp_path / "study" / "tables.md").read_text()
-    assert (tmp_path / "study" / "variants.png").stat().st_size > 5000
-
-
-@pytest.mark.parametrize(
-    ("change", "words", "message"),
-    [
-        ({"recipe": "nowhere.yaml"}, [], "recipe='nowhere.yaml' of study"),
-        ({"variant": {}}, [], "Key 'variant' not in 'Study'"),
-        (
-            {"variants": {"a": {"changes": ["sed=1"]}}},
-            [],
-            "recipe key 'sed' is unknown. Did you mean 'seed'?",
-        ),
-        (
-            {"variants": {"a": {}, "b": {"shares": "c"}, "c": {"shares": "b"}}},
-            [],
-            "variants.b.shares='c' is none of the variants before it: 'a'.",
-        ),
-        (
-            {"variants": {"a": {"shares": "a"}}},
-            [],
-            "variants.a.shares='a' is none of the variants before it: there",
-        ),
-        ({}, ["--only", "c"], "--only='c' is not one of 'a'"),
-    ],
-)
-def test_bad_studies_are_named_before_the_first_run(
-    tmp_path: Path, change: dict, words: list[str], message: str
-) -> None:
-    study = {"recipe": str(train_script.DEFAULT_RECIPE), "variants": {"a": {}}} | change
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    with pytest.raises(SystemExit, match=re.escape(message)):
-        ablate.main([str(tmp_path / "study.yaml"), *words])
-
-
-def test_a_study_that_is_no_yaml_is_named(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text("recipe: [a\nvariants: }")
-    with pytest.raises(SystemExit, match=re.escape(f"ablate.py: study '{tmp_path / 'study.yaml'}': while")):
-        ablate.main([str(tmp_path / "study.yaml")])

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.models import checkpoint
 from dtram_hub.models.normalise import Normalise
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", default="test", help="train, validation or test")
     parser.add_argument("--json", action="store_true", help="print one JSON object per threshold, no table")
     args = parser.parse_args(argv)
+    show_messages(sys.stderr)
     recipes = [word for word in args.words if "=" not in word] or [Path(args.checkpoint) / "recipe.yaml"]
     try:
         model = checkpoint.load(args.checkpoint)

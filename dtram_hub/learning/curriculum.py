@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
-from torch import nn
-
 from ..checks import check_choice, check_integer, check_number
 from ..models.dtram import DTRAM
 from .losses import REWARDS
@@ -25,7 +23,7 @@ class Kind:
     title: the same, for people.
     lengths: T -> the numbers of steps of its stages, in order.
     dynamic: whether the stop policy is in force.
-    part: the part of the model that the kind is about.
+    parts: of the model, those that still train where all that answers is frozen.
     needs_context: whether the kind has a stage only where the first step is a context view.
     """
 
@@ -33,15 +31,24 @@ class Kind:
     title: str
     lengths: Callable[[int], list[int]]
     dynamic: bool = False
-    part: str | None = None
+    parts: tuple[str, ...] = ("baseline",)
     needs_context: bool = False
 
 
 KINDS = {
     "encoder": Kind("encoder", "encoder alone", lambda most: [1], needs_context=True),
-    "ram": Kind("ram_{steps}", "RAM, {steps} steps", lambda most: list(range(2, most + 1)), part="locator"),
+    "ram": Kind(
+        "ram_{steps}",
+        "RAM, {steps} steps",
+        lambda most: list(range(2, most + 1)),
+        parts=("locator", "baseline"),
+    ),
     "dtram": Kind(
-        "dtram", "DT-RAM, at most {steps} steps", lambda most: [most], dynamic=True, part="stopper"
+        "dtram",
+        "DT-RAM, at most {steps} steps",
+        lambda most: [most],
+        dynamic=True,
+        parts=("stopper", "baseline"),
     ),
 }
 
@@ -54,7 +61,7 @@ class StageConfig:
     learning_rate: at its highest.
     split: names of the data splits to train on, joined by "+".
     freeze: the weights that stay: of "nothing"; of the "encoder"; or of all that "answers", which leaves the
-        part that the kind is about and the baseline (how the authors train their dynamic stage).
+        `parts` of the kind (how the authors train their dynamic stage).
     crop: the smallest part of a training image, as a share of its area, that is enlarged to the whole;
         None for the recipe's `data.crop`.
     reward: a key of REWARDS; None for the recipe's `loss.reward`.
@@ -159,19 +166,18 @@ def set_steps(model: DTRAM, stage: Stage) -> None:
 
 def freeze(model: DTRAM, stage: Stage) -> None:
     """Let only those parameters train that take part in the stage and are not frozen in it."""
-    trains = stage.freeze != "answers"
-    model.requires_grad_(trains)
-    if not trains:
-        for module in (model.baseline, *_modules(model, KINDS[stage.kind].part)):
-            module.requires_grad_(True)
-    idle = [] if stage.dynamic else _modules(model, "stopper")
+    model.requires_grad_(stage.freeze != "answers")
+    if stage.freeze == "answers":
+        for part in KINDS[stage.kind].parts:
+            getattr(model, part).requires_grad_(True)
+    idle = [] if stage.dynamic else [model.stopper]
     if stage.num_steps == 1 and model.context != "none":
-        idle += [model.hidden_to_hidden, model.location_to_hidden, *_modules(model, "locator")]
+        idle += [model.hidden_to_hidden, model.location_to_hidden, model.locator]
     if stage.freeze == "encoder":
         idle.append(model.encoder)
-    for module in idle:
-        if module is not None:
-            module.requires_grad_(False)
+    for part in idle:
+        if part is not None:
+            part.requires_grad_(False)
 
 
 def reset(model: DTRAM, stage: Stage) -> None:
@@ -180,12 +186,10 @@ def reset(model: DTRAM, stage: Stage) -> None:
     Every number of steps is then tried before any is preferred.
     """
     if stage.dynamic:
-        nn.init.zeros_(model.stop_head[-1].weight)
-        nn.init.constant_(model.stop_head[-1].bias, -math.log(max(stage.num_steps - 1, 1)))
+        model.stopper.reset(stage.num_steps)
 
 
-def _modules(model: DTRAM, part: str | None) -> list:
-    """The modules and parameters of a part of the model."""
-    if part == "locator":
-        return [model.locator] + ([] if model.places is None else [model.places])
-    return [model.stop_head] if part == "stopper" else []
+def location_std(stage: Stage, final: float, epoch: float) -> float:
+    """Spread of the location policy at a (fractional) epoch of a stage, on its even way to `final`."""
+    start = final if stage.location_std is None else stage.location_std
+    return start + (final - start) * epoch / stage.epochs

@@ -101,11 +101,3 @@ class Evaluator:
         world = self.accelerator.num_processes
         gathered = [self.accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]
         return [tensor.transpose(0, 1).flatten(0, 1)[:count].cpu() for tensor in gathered]
-
-
-def predict_split(model, split, normalise, accelerator, batch_size, stop_threshold=None) -> Answers:
-    return Evaluator(model, normalise, accelerator, batch_size).predict(split, stop_threshold)
-
-
-def rollout_split(model, split, normalise, accelerator, batch_size, places=None) -> tuple[Tensor, Tensor]:
-    return Evaluator(model, normalise, accelerator, batch_size).rollout(split, places)

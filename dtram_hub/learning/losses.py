@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_choice, check_labels, check_number
-from ..models.dtram import Rollout
-from ..models.policy import stop_entropies, stop_log_probs
+from ..models.records import Rollout
+from ..models.stopping import stop_entropies, stop_log_probs
 
 SUPERVISIONS = ("taken", "all", "last")
 BASELINES = ("learned", "leave_one_out")
@@ -53,6 +53,26 @@ class LossConfig:
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_choice("reward", self.reward, REWARDS)
         check_choice("baseline", self.baseline, BASELINES)
+
+
+@dataclass
+class Counts:
+    """The divisors of the terms of a loss.
+
+    rollouts: N.
+    steps: the number of steps that all rollouts took together.
+
+    A process that shares a batch with others divides by the counts per process, averaged over processes. The
+    mean of the processes' losses, and of their gradients, is then that of the whole batch.
+    """
+
+    rollouts: Tensor
+    steps: Tensor
+
+    @staticmethod
+    def of(steps: Tensor) -> "Counts":
+        """Those of one batch of rollouts: `steps` (N,) int64."""
+        return Counts(torch.tensor(len(steps), device=steps.device), steps.sum())
 
 
 @dataclass
@@ -130,7 +150,12 @@ def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, steps: Tensor, supervision: str = "taken", label_smoothing: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    steps: Tensor,
+    supervision: str = "taken",
+    label_smoothing: float = 0.0,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the answers along the way (Eq. 8), summed over steps and averaged over rollouts.
 
@@ -141,6 +166,7 @@ def classification_loss(
         supervision: "taken" asks for the class at every step taken (Eq. 8), "all" at all T steps (the
             authors' code), "last" only where the rollout stopped (no intermediate supervision, Table 9).
         label_smoothing: share of the target that is spread over all classes.
+        count: the number of rollouts to average over; N unless given.
 
     Returns:
         scalar.
@@ -150,30 +176,41 @@ def classification_loss(
     losses = F.cross_entropy(
         logits.transpose(1, 2), targets, reduction="none", label_smoothing=label_smoothing
     )
-    if supervision == "all":
-        return losses.sum(1).mean()
     if supervision == "last":
-        return losses.gather(1, steps[:, None] - 1).mean()
-    return (losses * step_mask(steps, num_steps)).sum(1).mean()
+        losses = losses.gather(1, steps[:, None] - 1)
+    elif supervision == "taken":
+        losses = losses * step_mask(steps, num_steps)
+    return losses.sum() / (len(labels) if count is None else count)
 
 
-def reinforce_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
+def reinforce_loss(log_probs: Tensor, advantages: Tensor, count: Tensor | None = None) -> Tensor:
     """Its gradient is the policy gradient: -sum over actions of advantage x grad log pi, mean over rollouts.
 
     Args:
         log_probs: (N, A) of the actions taken; 0 where there was none.
         advantages: (N, A), return minus baseline; treated as constants.
+        count: the number of rollouts to average over; N unless given.
 
     Returns:
         scalar whose value means nothing and whose gradient is the first term of Eq. 5.
     """
-    return -(log_probs * advantages.detach()).sum(1).mean()
+    return -(log_probs * advantages.detach()).sum() / (len(log_probs) if count is None else count)
 
 
-def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Squared error of the predicted returns, over the entries in `mask`: three (N, A) -> scalar."""
-    mask = mask.to(baselines.dtype)
-    return (F.mse_loss(baselines, returns.detach(), reduction="none") * mask).sum() / mask.sum().clamp(min=1)
+def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Squared error of the predicted returns, averaged over the steps taken.
+
+    Args:
+        baselines: (N, A).
+        returns: (N, A); treated as constants.
+        mask: (N, A) bool, the steps taken.
+        count: the number of steps to average over; those in `mask` unless given.
+
+    Returns:
+        scalar.
+    """
+    errors = F.mse_loss(baselines, returns.detach(), reduction="none") * mask
+    return errors.sum() / (mask.sum() if count is None else count)
 
 
 def leave_one_out(returns: Tensor, num_rollouts: int) -> Tensor:
@@ -191,7 +228,13 @@ def leave_one_out(returns: Tensor, num_rollouts: int) -> Tensor:
 
 
 def dtram_loss(
-    rollout: Rollout, labels: Tensor, config: LossConfig, *, dynamic: bool, num_rollouts: int = 1
+    rollout: Rollout,
+    labels: Tensor,
+    config: LossConfig,
+    *,
+    dynamic: bool,
+    num_rollouts: int = 1,
+    counts: Counts | None = None,
 ) -> Loss:
     """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
 
@@ -204,6 +247,7 @@ def dtram_loss(
         config: how the terms are taken and weighted.
         dynamic: whether the stops were chosen; if not (RAM), only locations are learned by reinforcement.
         num_rollouts: M, the neighbours in `rollout` that are of one image.
+        counts: what the terms are divided by; this batch's own unless given.
 
     Raises:
         ValueError: a label is out of range.
@@ -213,26 +257,25 @@ def dtram_loss(
     rewards = delayed_rewards(rollout.logits, labels, rollout.steps, config.reward)
     returns = discounted_returns(rewards, config.discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
-    error = baseline_loss(after, returns, taken)
+    counts = counts or Counts.of(rollout.steps)
+    error = baseline_loss(after, returns, taken, counts.steps)
     if config.baseline == "leave_one_out" and num_rollouts > 1:  # one look offers no choice: one rollout
         before = after = leave_one_out(returns[:, :1], num_rollouts)
 
     classification = classification_loss(
-        rollout.logits, labels, rollout.steps, config.supervision, config.label_smoothing
+        rollout.logits, labels, rollout.steps, config.supervision, config.label_smoothing, counts.rollouts
     )
-    total = classification + config.baseline_weight * error
-    total = total + config.policy_weight * reinforce_loss(
-        rollout.location_log_probs * taken, returns - before
-    )
+    policies = reinforce_loss(rollout.location_log_probs * taken, returns - before, counts.rollouts)
+    total = classification + config.baseline_weight * error + config.policy_weight * policies
     if dynamic:
         log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
-        entropy = (stop_entropies(rollout.stop_logits) * taken)[:, :-1].sum(1).mean()
-        total = total + config.policy_weight * reinforce_loss(log_probs, returns - after)
-        total = total - config.entropy_weight * entropy
+        stops = reinforce_loss(log_probs, returns - after, counts.rollouts)
+        entropy = (stop_entropies(rollout.stop_logits) * taken)[:, :-1].sum() / counts.rollouts
+        total = total + config.policy_weight * stops - config.entropy_weight * entropy
     return Loss(
         total=total,
         classification=classification.detach(),
         baseline=error.detach(),
-        reward=returns[:, 0].mean(),
-        steps=rollout.steps.float().mean(),
+        reward=returns[:, 0].sum() / counts.rollouts,
+        steps=rollout.steps.sum() / counts.rollouts,
     )

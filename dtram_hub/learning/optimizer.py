@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from timm.models import group_parameters
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ..checks import check_choice, check_number
@@ -23,7 +23,7 @@ class OptimizerConfig:
     step_epochs, step_factor: of the schedule "step".
     clip_norm: the largest norm of the gradient; None for no limit.
     locator_rate: of the locator's weights, times the learning rate.
-    places_rate: of each step's own location, times the learning rate.
+    locations_rate: of each step's own location, times the learning rate.
     layer_decay: each layer of the encoder learns this much slower than the one above it, in (0, 1].
 
     Raises:
@@ -39,7 +39,7 @@ class OptimizerConfig:
     step_factor: float = 0.1
     clip_norm: float | None = 5.0
     locator_rate: float = 1.0
-    places_rate: float = 1.0
+    locations_rate: float = 1.0
     layer_decay: float = 1.0
 
     def __post_init__(self):
@@ -47,14 +47,14 @@ class OptimizerConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_number("warmup", self.warmup, 0, 1)
         check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
-        for name in ("locator_rate", "places_rate"):
+        for name in ("locator_rate", "locations_rate"):
             check_number(name, getattr(self, name), 0, math.inf)
 
 
 # Parameter groups and the config -> the optimizer.
 OPTIMIZERS = {
-    "sgd": lambda groups, config: SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay),
-    "adamw": lambda groups, config: AdamW(groups, weight_decay=config.weight_decay, fused=True),
+    "sgd": lambda groups, config: SGD(groups, momentum=config.momentum),
+    "adamw": lambda groups, config: AdamW(groups, fused=True),
 }
 
 
@@ -93,8 +93,7 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 def make_optimizer(model: DTRAM, config: OptimizerConfig, learning_rate: float) -> Optimizer:
     """The optimizer of all parameters that train now, in the groups of `parameter_groups`."""
-    groups = parameter_groups(model, config)
-    optimizer = OPTIMIZERS[config.name](groups, config)
+    optimizer = OPTIMIZERS[config.name](parameter_groups(model, config), config)
     set_learning_rate(optimizer, learning_rate)
     return optimizer
 
@@ -102,11 +101,24 @@ def make_optimizer(model: DTRAM, config: OptimizerConfig, learning_rate: float) 
 def parameter_groups(model: DTRAM, config: OptimizerConfig) -> list[dict]:
     """Parameters that train now, in groups by their share of the learning rate, "lr_scale"."""
     layers = group_parameters(model, model.group_matcher(), reverse=True)
-    own = {"locator": config.locator_rate, "places": config.places_rate}
-    groups: dict[float, list[torch.nn.Parameter]] = {}
+    own = own_rates(model, config)
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            scale = config.layer_decay ** (max(layers.values()) - layers[name])
-            scale *= own.get(name.split(".")[0], 1)
+            scale = config.layer_decay ** (max(layers.values()) - layers[name]) * own.get(parameter, 1.0)
             groups.setdefault(scale, []).append(parameter)
-    return [{"params": parameters, "lr_scale": scale} for scale, parameters in groups.items()]
+    return [
+        {"params": parameters, "lr_scale": scale, "weight_decay": config.weight_decay}
+        for scale, parameters in groups.items()
+    ]
+
+
+def own_rates(model: DTRAM, config: OptimizerConfig) -> dict[nn.Parameter, float]:
+    """The recipe's rate of every parameter for which its policy declares one."""
+    return {
+        parameter: getattr(config, key)
+        for part in (model.locator, model.stopper)
+        for prefix, key in part.rates().items()
+        for name, parameter in part.named_parameters()
+        if f"{name}.".startswith(f"{prefix}.")
+    }

@@ -96,6 +96,7 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
     unused = _unused(shared, theirs["model"], mine["model"])
     for either in (theirs, mine):
         either["model"] = {name: value for name, value in either["model"].items() if name not in unused}
+        del either["data"]["workers"]  # which changes nothing that is learned
     for key in ("seed", "architecture", "model", "data"):
         if theirs[key] != mine[key]:
             raise ValueError(f"stages_from={str(folder)!r}: that run has another {key!r}.")

@@ -1,10 +1,16 @@
 """Model and loss in one module: one batch of images and labels in, its loss out."""
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 from ..models.dtram import DTRAM
 from ..models.normalise import Normalise
+from ..models.records import Noise
+from .curriculum import Stage
 from .losses import Loss, LossConfig, dtram_loss
+from .recipe import Recipe
 
 
 class Task(nn.Module):
@@ -48,10 +54,46 @@ class Task(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, images: Tensor, labels: Tensor) -> Loss:
-        """images (B, C, H, W) uint8, labels (B,) int64 in 0..C-1 -> the loss of their sampled rollouts."""
-        # With nothing to choose, every rollout of an image would be the same.
-        repeats = self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
-        rollout = self.model.rollout(self.normalise(images), sample=True, num_rollouts=repeats)
-        labels = labels.repeat_interleave(repeats)
-        return dtram_loss(rollout, labels, self.loss, dynamic=self.model.dynamic, num_rollouts=repeats)
+    @property
+    def repeats(self) -> int:
+        """Rollouts of each image now: where there is nothing to choose, they would all be the same."""
+        return self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
+
+    def draw_noise(self, images: int, generator: torch.Generator, share: slice = slice(None)) -> Noise:
+        """The noise of one batch: `images` and `share` as in `Noise.draw`."""
+        columns = self.model.locator.noise_columns
+        return Noise.draw(images, self.repeats, self.model.num_steps, columns, generator, share)
+
+    def forward(
+        self, images: Tensor, labels: Tensor, noise: Noise | None = None, std: float | None = None
+    ) -> Loss:
+        """The loss of sampled rollouts; with several processes each gets its share of the whole batch's.
+
+        Args:
+            images: (B, C, H, W) uint8.
+            labels: (B,) int64 in 0..C-1.
+            noise: of `draw_noise`; new noise unless given.
+            std: of the location policy; the model's own unless given.
+        """
+        rollout = self.model.rollout(
+            self.normalise(images), sample=True, num_rollouts=self.repeats, noise=noise, std=std
+        )
+        return dtram_loss(
+            rollout,
+            labels.repeat_interleave(self.repeats),
+            self.loss,
+            dynamic=self.model.dynamic,
+            num_rollouts=self.repeats,
+        )
+
+
+def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) -> Task:
+    """Model and loss of one stage."""
+    return Task(
+        model,
+        normalise,
+        recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),
+        freeze_encoder=stage.freeze != "nothing",
+        freeze_batch_norm=recipe.freeze_batch_norm,
+        num_rollouts=recipe.num_rollouts,
+    )

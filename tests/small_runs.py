@@ -1,0 +1,42 @@
+"""Runs of training/train.py that take seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train as train_script
+
+SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
+SMALL = [
+    *("threads=1", "trackers=[]", "batch_size=32", "mean_steps=null"),
+    *("model.num_steps=3", "model.image_size=32", "model.hidden_size=16"),
+    *("data.options.num_train=640", "data.options.num_closeup=64", "data.options.zoom=2"),
+    *("data.options.num_validation=64", "data.options.num_test=64"),
+    *("stages.encoder.epochs=1", "stages.ram.epochs=2", "stages.dtram.epochs=2"),
+]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), *SMALL, *words]
+
+
+def train(*words: str, **environment: str) -> str:
+    done = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refusal(*words: str) -> str:
+    """The sentence with which a run is refused."""
+    with pytest.raises(SystemExit) as refused:
+        train_script.main([*SMALL, *words])
+    return str(refused.value)
+
+
+def run_script(name: str, *words: str) -> str:
+    done = subprocess.run([sys.executable, SCRIPT.with_name(name), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,73 @@
+"""What a stage starts from, how its rates run, and which of its epochs is kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train as train_script
+from dtram_hub.learning.curriculum import location_std, plan_stages
+from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
+from dtram_hub.learning.recipe import write_recipe
+from dtram_hub.learning.resume import shared_stages
+from small_runs import SMALL, train
+
+
+def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Path) -> None:
+    def plan(aggregate: str) -> tuple:
+        words = ["model.num_steps=2", "mean_steps=null", f"model.aggregate={aggregate}"]
+        words.append("stages_until=encoder")
+        recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, words)
+        return recipe, plan_stages(2, recipe.stages)
+
+    recipe, stages = plan("residual")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "stages" / "encoder.safetensors").write_bytes(b"")
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert shared_stages(tmp_path, *plan("average")) == stages[:1]
+    with pytest.raises(ValueError, match="that run has another 'model'"):
+        shared_stages(tmp_path, *plan("last"))
+
+
+def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    words = ["stages.ram.epochs=0", "stages.dtram.epochs=4", "stages.dtram.split=validation"]
+    printed = train(f"output={output}", *words)
+    rewards = [float(word) for word in re.findall(r"dtram .*reward ([\d.]+)", printed)]
+    assert max(rewards) > rewards[-1], "the test needs a last epoch that is not the best"
+    state, kept = output / "checkpoints" / "001-00004", load_file(output / "stages" / "dtram.safetensors")
+    last = load_file(state / "model.safetensors")
+    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
+
+
+def test_of_epochs_that_do_equally_well_on_validation_the_last_is_kept(tmp_path: Path) -> None:
+    words = ["stages.encoder.epochs=3", "stages.encoder.learning_rate=1e-5"]
+    words += ["stages.ram.epochs=0", "stages.dtram.epochs=0"]
+    printed = train(f"output={tmp_path / 'run'}", *words)
+    returns = re.findall(r"validation return ([\d.]+)", printed)
+    assert returns == returns[:1] * 3, "the test needs equally good epochs"
+    last = load_file(tmp_path / "run" / "checkpoints" / "000-00003" / "model.safetensors")
+    kept = load_file(tmp_path / "run" / "stages" / "encoder.safetensors")
+    assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())
+
+
+def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None:
+    words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.locator_rate=0.25"]
+    run = train_script.Run(
+        train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), resume=False
+    )
+    stage = next(stage for stage in run.stages if stage.name == "ram_2")
+    for epoch, expected in [(0.0, 0.5), (1.0, 0.35), (2.0, 0.2)]:
+        assert location_std(stage, run.model.location_std, epoch) == pytest.approx(expected)
+    train_script.enter_stage(run.model, stage)
+    optimizer = make_optimizer(run.model, run.recipe.optimizer, stage.learning_rate)
+    set_learning_rate(optimizer, stage.learning_rate * rate_factor(run.recipe.optimizer, 1.1, stage.epochs))
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
+    half = pytest.approx(stage.learning_rate / 2)  # half way down the cosine, warm-up left out
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            own = names[parameter].startswith("locator.")
+            assert (group["lr"] * 4 if own else group["lr"]) == half
