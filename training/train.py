@@ -42,13 +42,14 @@ from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.task import make_task
 from dtram_hub.models import checkpoint
 from dtram_hub.models.normalise import Normalise
+from dtram_hub.models.records import Noise
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"
 # Keys that change nothing of the weights, and may differ when a run goes on.
 FREE_KEYS = ("threads", "data.workers")
-# Use of a seed, beside those of the data: all that a process draws.
-PROCESS = (3,)
+# Uses of a seed, beside those of the data: the noise of a batch, and all else that a process draws.
+NOISE, PROCESS = (2,), (3,)
 
 logger = get_logger("dtram_hub.train")
 
@@ -259,9 +260,10 @@ class Run:
         factor = rate_factor(settings, elapsed, stage.epochs)
         set_learning_rate(self.optimizer, stage.learning_rate * factor)
         std = location_std(stage, self.model.location_std, elapsed)
+        noise = self.draw_noise(stage, epoch, number).to(accelerator.device)
         images, labels = (tensor.to(accelerator.device) for tensor in batch)
         with accelerator.accumulate(self.task):
-            loss = self.task(images, labels, std=std)
+            loss = self.task(images, labels, noise, std)
             if not math.isfinite(loss.total.item()):
                 raise FloatingPointError(
                     f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1} is not finite; "
@@ -277,6 +279,16 @@ class Run:
     def epoch_key(self, epoch: int) -> tuple[int, int, int]:
         """All that the randomness of an epoch depends on."""
         return self.recipe.seed, self.progress.stage, epoch
+
+    def draw_noise(self, stage: Stage, epoch: int, number: int) -> Noise:
+        """This process's share of the noise of a batch, which does not depend on the number of processes."""
+        images = sum(len(self.data.splits[name]) for name in stage.splits)
+        seed = epoch_seed((*self.epoch_key(epoch), number), NOISE)
+        return self.accelerator.unwrap_model(self.task).draw_noise(
+            min(images, self.recipe.batch_size),
+            torch.Generator().manual_seed(seed),
+            slice(self.accelerator.process_index, None, self.accelerator.num_processes),
+        )
 
     def finish(self) -> None:
         """Test every stage once, save the model, write and draw the results, print the table."""

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ..models.dtram import DTRAM
 from ..models.normalise import Normalise
 from ..models.records import Noise
 from .curriculum import Stage
-from .losses import Loss, LossConfig, dtram_loss
+from .losses import Counts, Loss, LossConfig, dtram_loss
 from .recipe import Recipe
 
 
@@ -84,7 +84,18 @@ class Task(nn.Module):
             self.loss,
             dynamic=self.model.dynamic,
             num_rollouts=self.repeats,
+            counts=counts_per_process(rollout.steps),
         )
+
+
+def counts_per_process(steps: Tensor) -> Counts:
+    """`Counts` of a batch that all processes share, averaged over them; `steps` (N,) are this process's."""
+    counts = Counts.of(steps)
+    if not distributed.is_available() or not distributed.is_initialized():
+        return counts
+    sums = torch.stack([counts.rollouts, counts.steps])
+    distributed.all_reduce(sums)
+    return Counts(*(sums / distributed.get_world_size()))
 
 
 def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) -> Task:
