@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from timm.models import group_parameters
+from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -17,7 +17,7 @@ class OptimizerConfig:
 
     name: a key of OPTIMIZERS.
     momentum: of SGD.
-    weight_decay: of all parameters.
+    weight_decay: of weights; biases, norms and the models' own exceptions are not decayed.
     schedule: a key of SCHEDULES.
     warmup: the share of a stage over which the learning rate rises from zero, in [0, 1].
     step_epochs, step_factor: of the schedule "step".
@@ -99,17 +99,27 @@ def make_optimizer(model: DTRAM, config: OptimizerConfig, learning_rate: float) 
 
 
 def parameter_groups(model: DTRAM, config: OptimizerConfig) -> list[dict]:
-    """Parameters that train now, in groups by their share of the learning rate, "lr_scale"."""
-    layers = group_parameters(model, model.group_matcher(), reverse=True)
+    """Parameters that train now, in groups of equal "lr_scale" and "weight_decay".
+
+    Layers and weight decay are timm's: a layer of the encoder learns by `layer_decay` slower than the one
+    above it; biases, norms and all of the model's `no_weight_decay()` are not decayed. The policies declare
+    in `rates()` which of their parameters have a rate of their own.
+    """
+    layers = param_groups_layer_decay(
+        model,
+        config.weight_decay,
+        no_weight_decay_list=model.no_weight_decay(),
+        layer_decay=config.layer_decay,
+    )
     own = own_rates(model, config)
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            scale = config.layer_decay ** (max(layers.values()) - layers[name]) * own.get(parameter, 1.0)
-            groups.setdefault(scale, []).append(parameter)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for layer in layers:
+        for parameter in layer["params"]:
+            key = layer["lr_scale"] * own.get(parameter, 1.0), layer["weight_decay"]
+            groups.setdefault(key, []).append(parameter)
     return [
-        {"params": parameters, "lr_scale": scale, "weight_decay": config.weight_decay}
-        for scale, parameters in groups.items()
+        {"params": parameters, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
     ]
 
 
