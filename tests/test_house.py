@@ -19,7 +19,8 @@ FLOORS = [
     {"dtram_hub.checks", "dtram_hub.files", "dtram_hub.bundled", "dtram_hub.moved"},  # know nothing of ours
     {"dtram_hub.plots"},  # draws plain tensors and numbers
     {"dtram_hub.models", "dtram_hub.data"},  # what timm builds; what it is shown
-    {"dtram_hub.learning", "dtram_hub.inference"},  # bring both together
+    {"dtram_hub.inference"},  # spends a budget of steps
+    {"dtram_hub.learning"},  # brings all of them together
     {"dtram_hub.sharing"},  # reads what a run wrote
     {"dtram_hub", "dtram_hub.cli", "dtram_hub.run"},  # what users call
     {"dtram_cli", "training", "benchmarks"},  # programs

@@ -7,9 +7,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from ..data.splits import Data, Split
+from ..inference.budget import threshold_for
 from ..models import checkpoint
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
-from ..models.policy import first_stop, threshold_for
+from ..models.stopping import first_stop
 from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_steps, plot_tradeoff
 from .curriculum import Stage, set_steps
 from .evaluation import Answers, Evaluator

@@ -177,9 +177,9 @@ class TimmModel(nn.Module):
         if Path(source).is_dir():
             return checkpoint.load(source, **kwargs)
         # Building a model must not load the Hub's client.
-        from ..sharing import hub
+        from ..sharing.pull import pull
 
-        return hub.pull(str(source), revision, **kwargs)
+        return pull(str(source), revision, **kwargs)
 
     def save_pretrained(self, directory: str | Path, class_names: list[str] | None = None) -> None:
         """Write config.json and model.safetensors, for `from_pretrained` and timm's `local-dir:`."""
@@ -188,6 +188,6 @@ class TimmModel(nn.Module):
 
     def push_to_hub(self, repo_id: str, **kwargs):
         """Put the model on the Hub, as `dtram_hub.push`: the same keywords, the same result."""
-        from ..sharing import hub
+        from ..sharing.push import push
 
-        return hub.push(self, repo_id, **kwargs)
+        return push(self, repo_id, **kwargs)
