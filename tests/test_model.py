@@ -7,11 +7,7 @@ import torch
 import dtram_hub
 from conftest import make_undecided
 from dtram_hub import DTRAM
-from dtram_hub.learning.curriculum import Stage, enter_stage
-from dtram_hub.learning.losses import LossConfig
-from dtram_hub.learning.task import Task
 from dtram_hub.models.glimpse import retina
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import State
 
 
@@ -229,47 +225,6 @@ def test_training_forward_samples(small_model: DTRAM) -> None:
     assert not torch.equal(small_model(images), small_model(images))
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        Stage(kind="encoder", num_steps=1),
-        Stage(kind="ram", num_steps=3),
-        Stage(kind="dtram", num_steps=3),
-        Stage(kind="ram", num_steps=3, freeze="answers"),
-        Stage(kind="dtram", num_steps=3, freeze="answers"),
-    ],
-    ids=lambda s: f"{s.name}-{s.freeze}",
-)
-def test_every_parameter_that_trains_in_a_stage_gets_a_gradient(stage: Stage) -> None:
-    model = DTRAM(
-        "glimpse_convnet",
-        3,
-        1,
-        3,
-        24,
-        "resize",
-        12,
-        12,
-        hidden_size=16,
-        aggregate="last",
-        locator="stepwise",
-        location_input=True,
-    )
-    enter_stage(model, stage)
-    normalise = Normalise({"mean": (0.0,), "std": (1.0,)})
-    task = Task(model, normalise, LossConfig(), num_rollouts=2).train()
-    task(torch.randint(0, 255, (8, 1, 24, 24), dtype=torch.uint8), torch.arange(8) % 3).total.backward()
-    for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, name
-    assert model.stopper.net[-1].weight.requires_grad == stage.dynamic
-    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-    policies = {"stopper"} if stage.dynamic else {"locator"}
-    if stage.freeze == "answers":
-        assert learning == {"baseline"} | policies
-    else:
-        assert ("locator" in learning) == (stage.num_steps > 1)
-
-
 def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> None:
     model = DTRAM("glimpse_convnet", 3, 1, 3, 24, "resize", 12, 12, hidden_size=8, stopper="margin").eval()
     torch.nn.init.normal_(model.stopper.net[-1].weight)
@@ -286,17 +241,6 @@ def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> No
     torch.testing.assert_close(found.stop_probs, rollout.stop_logits.sigmoid())
     assert rollout.stop_logits.std(0).min() > 0
     assert len(set(rollout.stop_logits.mean(0).tolist())) == 3
-
-
-def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
-    model = DTRAM("resnet18", 3, 3, 2, 64, "resize", 32, 32, hidden_size=16)
-    images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
-    for frozen in (True, False):
-        normalise = Normalise({"mean": (0.5,) * 3, "std": (0.5,) * 3})
-        task = Task(model, normalise, LossConfig(), freeze_batch_norm=frozen).train()
-        before = model.encoder.bn1.running_mean.clone()
-        task(images, torch.zeros(4, dtype=torch.int64))
-        assert torch.equal(model.encoder.bn1.running_mean, before) == frozen
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.policy import first_stop
+from ..models.stopping import first_stop
 
 _DESCRIPTION = "Accuracy of a classifier that chooses how many steps it takes, and the steps it takes."
 _INPUTS = """
