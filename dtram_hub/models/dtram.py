@@ -211,8 +211,9 @@ class DTRAM(TimmModel):
             if not first:
                 return Seen(features, own, cells)
             centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
-            centres = centres.to(view).expand(len(view), -1, -1)
-            return Seen(features, own, cells, centres, valid.to(view.device).expand(len(view), -1))
+            count = view.shape[0]  # `len` would fix it in an exported graph
+            valid = valid.to(view.device).expand(count, -1)
+            return Seen(features, own, cells, centres.to(view).expand(count, -1, -1), valid)
         where = locations if self.encoder_reads_locations else None
         if classify:
             return Seen(*encode_and_classify(self.encoder, view, where))

@@ -4,7 +4,7 @@ B images, N rows (images times rollouts), T looks, H hidden width, C classes, D 
 map of width K. A field is None, or an empty tuple, where a model has no such thing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -107,16 +107,6 @@ class State:
             tuple(tensor[None] for tensor in last.fixed),
             tuple(torch.stack(column) for column in zip(*(s.memory for s in states), strict=True)),
             last.rows,
-        )
-
-    def at(self, step: int | slice) -> "State":
-        """The states of some of the steps of `over_time`."""
-        return replace(
-            self,
-            hidden=self.hidden[step],
-            looks=self.looks[step],
-            own=None if self.own is None else self.own[step],
-            memory=tuple(tensor[step] for tensor in self.memory),
         )
 
 

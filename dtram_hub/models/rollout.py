@@ -59,16 +59,17 @@ def _read_heads(
         noise: what actions were drawn by; None if they were not.
         std: of the policy that chose the locations; None if they were given.
     """
-    before, after = State.over_time(states[:-1]), State.over_time(states[1:])
+    after = State.over_time(states[1:])
     log_probs = torch.zeros_like(samples[:, :, 0])
     first = int(model.context != "none")  # the first look that a policy chose
     if noise is not None and std is not None and len(samples) > first:
-        plan = model.locator.plan(before.at(slice(first, None)))
+        plan = model.locator.plan(State.over_time(states[first:-1]))
         drawn = model.locator.distribution(plan, std).log_prob(samples[first:])
         log_probs = torch.cat([log_probs[:first], drawn])
     logits = model.logits(after)
     stop_logits = model.stop_logit(after, logits) if model.dynamic else torch.full_like(log_probs, torch.nan)
-    baselines = torch.cat([model.baseline(h.detach()) for h in (before.hidden[:1], after.hidden)])
+    begun = states[0].hidden.to(after.hidden.dtype)[None]
+    baselines = torch.cat([model.baseline(hidden.detach()) for hidden in (begun, after.hidden)])
     return Rollout(
         logits=logits.float().transpose(0, 1),
         locations=samples.clamp(-1, 1).transpose(0, 1),
