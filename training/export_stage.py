@@ -46,6 +46,7 @@ def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None
     model = timm.create_model(config["architecture"], **arguments)
     model.pretrained_cfg = config
     checkpoint.load_weights(model, run.stage_weights(stage))
+    output.mkdir(parents=True, exist_ok=True)
     checkpoint.save(model.half() if half else model, output, class_names)
     exported = RunFolder(output)
     exported.write_metrics(metrics_of(metrics, stage))
