@@ -207,7 +207,7 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
 def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> None:
     """Read what `save_weights` wrote into a model of the same shape; ValueError when the file is damaged.
 
-    `fitting`: the model may have parts of another shape, which stay as they are.
+    `fitting`: parts of the model that have another shape stay as they are, whole.
     """
     try:
         weights = load_file(path)
@@ -216,5 +216,8 @@ def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> N
     if fitting:
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         upgrade(model, weights)
-        weights = {name: w for name, w in weights.items() if shapes.get(name) == w.shape}
+        # A part is taken whole or not at all: half of another policy is worse than a fresh one.
+        found = {name: tensor.shape for name, tensor in weights.items()}
+        differing = {name.split(".")[0] for name in shapes | found if shapes.get(name) != found.get(name)}
+        weights = {name: w for name, w in weights.items() if name.split(".")[0] not in differing}
     model.load_state_dict(weights, strict=not fitting)
