@@ -1,11 +1,13 @@
 """Recipes: what is read, what is refused, and the order of the stages."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dtram_hub.learning.curriculum import KINDS, StageConfig, Stages, plan_stages
-from dtram_hub.learning.recipe import Recipe, read_recipe, write_recipe
+from dtram_hub.learning.recipe import Recipe, read_recipe
+from dtram_hub.learning.run_folder import RunFolder
 
 RECIPES = sorted((Path(__file__).parents[1] / "training" / "recipes").glob("*.yaml"))
 
@@ -21,8 +23,9 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
     overrides = ["stages.ram.epochs=7", "model.num_steps=3", "optimizer.clip_norm=null", "trackers=[]"]
     recipe = read_recipe(RECIPES[0], overrides)
     assert (recipe.stages.ram.epochs, recipe.model["num_steps"], recipe.optimizer.clip_norm) == (7, 3, None)
-    write_recipe(recipe, tmp_path / "again.yaml", versions="torch 2.0: a, b", seed=3)
-    assert read_recipe(tmp_path / "again.yaml") == recipe
+    folder = RunFolder(tmp_path)
+    folder.write_recipe(asdict(recipe), versions="torch 2.0: a, b", seed=3)
+    assert read_recipe(folder.recipe_path) == recipe
 
 
 @pytest.mark.parametrize(

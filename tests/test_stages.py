@@ -1,6 +1,7 @@
 """What a stage starts from, how its rates run, and which of its epochs is kept."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from safetensors.torch import load_file
 import train as train_script
 from dtram_hub.learning.curriculum import location_std, plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.recipe import write_recipe
 from dtram_hub.learning.resume import shared_stages
+from dtram_hub.learning.run_folder import RunFolder
 from small_runs import SMALL, train
 
 
@@ -26,7 +27,7 @@ def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Pat
     (tmp_path / "stages").mkdir()
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "stages" / "encoder.safetensors").write_bytes(b"")
-    write_recipe(recipe, tmp_path / "recipe.yaml")
+    RunFolder(tmp_path).write_recipe(asdict(recipe))
     assert shared_stages(tmp_path, *plan("average")) == stages[:1]
     with pytest.raises(ValueError, match="that run has another 'model'"):
         shared_stages(tmp_path, *plan("last"))

@@ -75,8 +75,8 @@ def recorded_noise(model: DTRAM, record: Rollout, std: float) -> Noise:
     count, num_steps = record.steps.shape[0], model.num_steps
     first = int(model.context != "none")
     hidden = record.hidden.transpose(0, 1)
-    before = State(torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]]), torch.arange(num_steps)[:, None])
-    (means,) = model.locator.plan(before.at(slice(first, None)))
+    before = torch.cat([torch.zeros_like(hidden[:1]), hidden[:-1]])[first:]
+    (means,) = model.locator.plan(State(before, torch.arange(first, num_steps)[:, None]))
     location = torch.full((count, num_steps, 2), 0.5, dtype=torch.float64)
     deviations = (record.samples[:, first:].double() - means.transpose(0, 1).double()) / std
     location[:, first:] = torch.special.ndtr(deviations)

@@ -8,11 +8,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
+from torch import nn
+
 from ..checks import check_choice, check_integer, check_number
 from ..models.dtram import DTRAM
 from .losses import REWARDS
 
-FREEZES = ("nothing", "encoder", "answers")
+# What stays as it is in a stage, by the model and the names of the parts that the stage is about.
+FREEZES: dict[str, Callable[[DTRAM, tuple[str, ...]], list[nn.Module]]] = {
+    "nothing": lambda model, own: [],
+    "encoder": lambda model, own: [model.encoder],
+    "answers": lambda model, own: [part for name, part in model.named_children() if name not in own],
+}
 
 
 @dataclass(frozen=True)
@@ -166,15 +173,12 @@ def set_steps(model: DTRAM, stage: Stage) -> None:
 
 def freeze(model: DTRAM, stage: Stage) -> None:
     """Let only those parameters train that take part in the stage and are not frozen in it."""
-    model.requires_grad_(stage.freeze != "answers")
-    if stage.freeze == "answers":
-        for part in KINDS[stage.kind].parts:
-            getattr(model, part).requires_grad_(True)
-    idle = [] if stage.dynamic else [model.stopper]
+    idle = FREEZES[stage.freeze](model, KINDS[stage.kind].parts)
+    if not stage.dynamic:
+        idle = [*idle, model.stopper]
     if stage.num_steps == 1 and model.context != "none":
-        idle += [model.hidden_to_hidden, model.location_to_hidden, model.locator]
-    if stage.freeze == "encoder":
-        idle.append(model.encoder)
+        idle = [*idle, model.hidden_to_hidden, model.location_to_hidden, model.locator]
+    model.requires_grad_(True)
     for part in idle:
         if part is not None:
             part.requires_grad_(False)

@@ -100,12 +100,6 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     return _build(Recipe, values)
 
 
-def write_recipe(recipe: Recipe, path: str | Path, **facts: Any) -> None:
-    """Write a recipe as it was run; `facts` (versions and the like) go into a comment at its head."""
-    head = "".join(f"# {name}: {value}\n" for name, value in facts.items())
-    Path(path).write_text(head + OmegaConf.to_yaml(OmegaConf.structured(recipe)))
-
-
 def replace_old_words(values: dict) -> dict:
     """A recipe, section by section, with OLD_KEYS and OLD_VALUES as they are now."""
     return {

@@ -99,12 +99,12 @@ def counts_per_process(steps: Tensor) -> Counts:
 
 
 def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) -> Task:
-    """Model and loss of one stage."""
+    """Model and loss of a stage that the model has entered."""
     return Task(
         model,
         normalise,
         recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),
-        freeze_encoder=stage.freeze != "nothing",
+        freeze_encoder=not any(parameter.requires_grad for parameter in model.encoder.parameters()),
         freeze_batch_norm=recipe.freeze_batch_norm,
         num_rollouts=recipe.num_rollouts,
     )
