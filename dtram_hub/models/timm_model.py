@@ -114,7 +114,9 @@ class TimmModel(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a fresh head of `num_classes` on h, and on the encoder where it answers."""
         if self.answer.asks_encoder:
-            self.encoder.reset_classifier(num_classes, global_pool)
+            # timm before 1.0.31 takes no None; its new classifier is float32, on the CPU, in training mode.
+            self.encoder.reset_classifier(num_classes, *(() if global_pool is None else (global_pool,)))
+            self.encoder.to(self.input_to_hidden.weight).train(self.encoder.training)
         self.num_classes = num_classes
         head = self.answer.new_head(self.hidden_size, num_classes)
         self.head = head.to(self.input_to_hidden.weight).train(self.training)
