@@ -15,8 +15,8 @@ from .data.canvas import as_photograph
 from .learning.run_folder import RunFolder, own_result
 from .models import checkpoint
 from .models.dtram import DTRAM
-from .models.early_exit import Prediction
 from .models.flops import count_compute
+from .models.records import Prediction
 from .models.registry import WEIGHTS
 
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError)

@@ -17,7 +17,7 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "cluttered_digits": ("data.digits",),
     "compute": ("models.flops",),
     "curriculum": ("learning.curriculum", "learning.task"),
-    "early_exit": ("models.early_exit",),
+    "early_exit": ("models.early_exit", "models.records", "inference.budget"),
     "encoder": ("models.encoder",),
     "evaluation": ("learning.evaluation",),
     "export": ("models.export",),
@@ -26,8 +26,8 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "losses": ("learning.losses",),
     "metrics": ("learning.metrics",),
     "mnist": ("data.mnist",),
-    "model": ("models.dtram",),
-    "policy": ("models.policy",),
+    "model": ("models.dtram", "models.records"),
+    "policy": ("models.location", "models.stopping", "inference.budget"),
     "recipe": ("learning.recipe",),
     "registry": ("models.registry",),
     "report": ("learning.report",),
@@ -58,7 +58,7 @@ class Moved(ModuleType):
                 sentence = f"{self.__name__} has moved; import {name} from {new}."
                 warnings.warn(sentence, FutureWarning, stacklevel=2)
                 return getattr(module, name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}; it moved to {self._new}.")
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}. {self.__doc__}")
 
 
 def install(package: ModuleType) -> None:

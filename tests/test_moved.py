@@ -20,7 +20,7 @@ NAMES = {
     "early_exit": "calibrate",
     "encoder": "size_keywords",
     "export": "export_looks",
-    "glimpse": "glimpses",
+    "glimpse": "retina",
     "hub": "push",
     "losses": "dtram_loss",
     "mnist": "read_mnist",
@@ -76,7 +76,7 @@ def test_a_name_that_never_was_is_refused_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(
-            AttributeError, match=r"'dtram_hub\.export' has no attribute 'nothing'; it moved to"
+            AttributeError, match=r"no attribute 'nothing'\. Moved to dtram_hub\.models\.export\."
         ):
             dtram_hub.export.nothing  # noqa: B018
         with pytest.raises(AttributeError, match="module 'dtram_hub' has no attribute 'nothing'"):
