@@ -1,6 +1,6 @@
-"""How the looks so far become one answer: each way is one class and one line of `ANSWERS`.
+"""Answers: how the looks so far become class logits. Each answer is one class and one line of `ANSWERS`.
 
-The logits are a head on h, on top of the encoder's own part where the encoder's classifier takes part.
+The logits are the output of a head on h. Some answers add the logits of the encoder's own classifier.
 """
 
 import torch
@@ -10,50 +10,56 @@ from .records import Seen
 
 
 class Answer(nn.Module):
-    """What all answers say; they may have parameters of their own. The head belongs to the model, as in timm.
+    """The interface of all answers. The head belongs to the model, as in timm.
 
     needs_context: whether the first look must be a context view.
-    needs_map: whether the encoder must give its feature map in the looks that `asks` names.
+    needs_map: whether the answer reads the encoder's feature map in every look.
     """
 
     needs_context = False
     needs_map = False
 
     def asks(self, first: bool) -> bool:
-        """Whether the encoder's own classifier takes part in this look, the first or a later one."""
+        """Whether the answer reads the encoder's classifier in the first look, or in a later one."""
         raise NotImplementedError
 
     @property
     def asks_encoder(self) -> bool:
-        """Whether the encoder needs a classifier of its own."""
+        """Whether the answer reads the encoder's classifier in any look."""
         return self.asks(True) or self.asks(False)
 
     def own(self, seen: Seen) -> Tensor | None:
-        """The encoder's logits (N, C) of one look, where they take part."""
+        """The encoder's part of the answer (N, C) in one look, or None."""
         return seen.own_logits
 
     def combine(self, before: Tensor | None, new: Tensor | None, looks: Tensor) -> Tensor | None:
-        """The encoder's part after a look: `before` it (N, C), `new` from it (N, C), looks taken with it."""
+        """Update the encoder's part of the answer after a look.
+
+        Args:
+            before: (N, C), the part before the look.
+            new: (N, C), from `own` of the look.
+            looks: () or (N,) int64, the number of looks taken, the new one included.
+        """
         return new if before is None else before
 
     def logits(self, correction: Tensor, own: Tensor | None) -> Tensor:
-        """Class logits (.., N, C) from the head's output (.., N, C) and the encoder's part (.., N, C)."""
+        """Add the head's output (.., N, C) to the encoder's part (.., N, C), if there is one."""
         return correction if own is None else own + correction
 
     def new_head(self, hidden_size: int, num_classes: int) -> nn.Module:
-        """A fresh head on h, (.., H) -> (.., C); the identity where there are no classes."""
+        """A fresh head, (.., H) -> (.., C); the identity if `num_classes` is 0."""
         return nn.Linear(hidden_size, num_classes) if num_classes else nn.Identity()
 
 
 class Last(Answer):
-    """The head on h_t alone (the paper)."""
+    """The head on h_t alone (section 3.2)."""
 
     def asks(self, first: bool) -> bool:
         return False
 
 
 class Residual(Answer):
-    """The encoder's classifier on the context view, corrected by the head. The correction starts at zero."""
+    """The encoder's logits of the context view plus the head's output, which starts at zero."""
 
     needs_context = True
 
@@ -68,9 +74,10 @@ class Residual(Answer):
 
 
 class Average(Residual):
-    """The mean of the encoder's probabilities in all looks so far, which the head corrects.
+    """The log of the encoder's mean probabilities over all looks, plus the head's output.
 
-    The authors average logits. With probabilities one look that is surely wrong cannot outvote the others.
+    The authors average logits. With probabilities a single look that is wrong but certain cannot outvote the
+    others.
     """
 
     def asks(self, first: bool) -> bool:

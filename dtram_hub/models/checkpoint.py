@@ -1,4 +1,4 @@
-"""Model directories: `model.safetensors` and `config.json` in timm's own layout, which `local-dir:` loads."""
+"""Checkpoints: directories with `model.safetensors` and `config.json`, laid out for timm's `local-dir:`."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from torch import nn
 from ..files import replacing, write_text
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# What parameters were called before the policies were parts of their own: a pattern, and the name today.
+# Names of parameters in older versions, as patterns, and their names today.
 RENAMED = {
     r"^places$": "locator.locations",
     r"^locator\.(weight|bias)$": r"locator.linear.\1",
@@ -29,9 +29,9 @@ RENAMED = {
 
 
 def upgrade(model: nn.Module, weights: dict[str, torch.Tensor], prefix: str = "", *_) -> None:
-    """Make weights of older versions, or of another number of steps, fit a DTRAM; `weights` is changed.
+    """Make weights of older versions, or of another number of steps, fit a DTRAM. Changes `weights`.
 
-    Every loader comes by here: it is the model's own `load_state_dict` hook, and the shape checks call it.
+    `load_state_dict` of every DTRAM calls this function as a hook, so that all loaders share it.
     """
     for name in [name for name in weights if name.startswith(prefix)]:
         renamed = name.removeprefix(prefix)
@@ -46,7 +46,7 @@ def upgrade(model: nn.Module, weights: dict[str, torch.Tensor], prefix: str = ""
 
 @cache
 def _tell_transformers() -> None:
-    """Teach transformers our old names, since it sets parameters one by one, by name.
+    """Register the old names with transformers, which sets parameters by name and calls no hook.
 
     No other timm model has parameters of these names.
     """
@@ -61,27 +61,27 @@ def _tell_transformers() -> None:
 
 
 def accept_old_names(model: nn.Module) -> None:
-    """Let every loader that may be at work on this DTRAM read weights of older versions."""
+    """Let torch, timm and transformers load weights of older versions into a DTRAM."""
     model.register_load_state_dict_pre_hook(upgrade)
     if "transformers.conversion_mapping" in sys.modules:
         _tell_transformers()
 
 
 def save(model: nn.Module, directory: str | Path, class_names: list[str] | None = None) -> None:
-    """Write weights and configuration; `timm.create_model("local-dir:PATH", pretrained=True)` reads both.
+    """Write a checkpoint; `timm.create_model("local-dir:PATH", pretrained=True)` reads it.
 
-    Every constructor argument is kept, and the class names, if given, as `label_names`.
+    config.json holds every constructor argument, and `class_names`, if given, as `label_names`.
     """
     if not all(tensor.is_contiguous() for tensor in model.state_dict().values()):
-        # In channels_last, which the file format does not know; the caller's model keeps it.
+        # safetensors has no channels_last; the copy leaves the caller's model unchanged.
         model = deepcopy(model).to(memory_format=torch.contiguous_format)
     model = _of_its_steps(model)
-    # The tag is that of the weights that the model came with, and these are others now.
+    # The tag names the weights that the model was created with, not the present ones.
     facts = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
     with tempfile.TemporaryDirectory() as folder:
         save_for_hf(model, folder, model_config=facts, model_args=model.arguments(), safe_serialization=True)
         config = read_config(folder)
-        # The number of classes stands beside the arguments; transformers does not bear it among them as well.
+        # transformers rejects a number of classes that stands both beside and among the arguments.
         del config["model_args"]["num_classes"]
         with replacing(Path(directory) / WEIGHTS) as temporary:
             shutil.copyfile(Path(folder) / WEIGHTS, temporary)
@@ -89,7 +89,7 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
 
 
 def _of_its_steps(model: nn.Module) -> nn.Module:
-    """The model, or a copy without what it has for more steps than it takes, as amid a training."""
+    """The model; amid a training a copy without the locations of the steps it does not take yet."""
     own = model.locator.state_dict()
     fitted = model.locator.fit(own, model.num_steps)
     changed = {name: tensor for name, tensor in fitted.items() if tensor.shape != own[name].shape}
@@ -103,14 +103,14 @@ def _of_its_steps(model: nn.Module) -> nn.Module:
 
 
 def load(directory: str | Path, **kwargs) -> nn.Module:
-    """The DT-RAM saved in a directory, in evaluation mode.
+    """Load a DT-RAM from a checkpoint, in evaluation mode.
 
     Args:
-        directory: with config.json and model.safetensors; no other file is read.
-        kwargs: arguments of the model to change, such as `num_classes`, which puts fresh heads on it.
+        directory: the checkpoint; no file but config.json and model.safetensors is read.
+        kwargs: constructor arguments to change; `num_classes` gives the model fresh heads.
 
     Raises:
-        ValueError: a file is missing or damaged, or the directory holds another kind of model.
+        ValueError: a file is missing or damaged, or the checkpoint holds another kind of model.
     """
     directory = Path(directory)
     for name in (CONFIG, WEIGHTS):
@@ -132,10 +132,10 @@ def load(directory: str | Path, **kwargs) -> nn.Module:
 
 
 def read_config(directory: str | Path) -> dict:
-    """What config.json says.
+    """Read config.json.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: the file holds no JSON object.
     """
     path = Path(directory) / CONFIG
     try:
@@ -150,7 +150,7 @@ def read_config(directory: str | Path) -> dict:
 
 
 def _check_config(directory: Path) -> None:
-    """ValueError unless config.json is that of a DT-RAM; nothing is built for any other."""
+    """ValueError unless config.json describes a DT-RAM; then no model has been built."""
     config = read_config(directory)
     name, classes, labels = (config.get(key) for key in ("architecture", "num_classes", "label_names"))
     if not isinstance(name, str) or not name.startswith("dtram"):
@@ -164,10 +164,10 @@ def _check_config(directory: Path) -> None:
 
 
 def _misfit(directory: Path, model: nn.Module | None = None) -> str | None:
-    """How the weights in a directory differ from the model of its config.json; None if that is no model."""
+    """How the weights differ from the model of config.json; None if they fit or if no model can be built."""
     try:
         model = model or timm.create_model(f"local-dir:{directory}")
-    except Exception:  # then the configuration is at fault, and the caller says so
+    except Exception:  # the caller reports the error of the configuration
         return None
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     with safe_open(directory / WEIGHTS, framework="pt") as file:
@@ -185,8 +185,8 @@ def _misfit(directory: Path, model: nn.Module | None = None) -> str | None:
 
 
 def write_header(path: str | Path, facts: dict[str, str]) -> None:
-    """Put facts into the metadata of a safetensors file; the tensors stay as they are, byte for byte."""
-    # The library writes metadata in a new order every time, and so a new checksum for the same weights.
+    """Write facts into the metadata of a safetensors file; the bytes of the tensors do not change."""
+    # The library changes the order of metadata at every call, and with it the checksum of the file.
     path = Path(path)
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
@@ -199,15 +199,22 @@ def write_header(path: str | Path, facts: dict[str, str]) -> None:
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
-    """Write weights alone, all or nothing: a reader never sees half a file, whenever the writer dies."""
+    """Write weights without configuration. The file is whole or absent, even if the process is killed."""
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
 
 
 def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> None:
-    """Read what `save_weights` wrote into a model of the same shape; ValueError when the file is damaged.
+    """Load the weights of `save_weights` into a model of the same shape.
 
-    `fitting`: parts of the model that have another shape stay as they are, whole.
+    Args:
+        model: a DTRAM.
+        path: the file.
+        fitting: whether a part of the model with another shape keeps its weights.
+
+    Raises:
+        ValueError: the file is damaged.
+        RuntimeError: the shapes differ and `fitting` is False.
     """
     try:
         weights = load_file(path)
@@ -216,7 +223,7 @@ def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> N
     if fitting:
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         upgrade(model, weights)
-        # A part is taken whole or not at all: half of another policy is worse than a fresh one.
+        # A part keeps all its weights or none: half of another policy is worse than a fresh policy.
         found = {name: tensor.shape for name, tensor in weights.items()}
         differing = {name.split(".")[0] for name in shapes | found if shapes.get(name) != found.get(name)}
         weights = {name: w for name, w in weights.items() if name.split(".")[0] not in differing}

@@ -1,14 +1,14 @@
-"""DT-RAM: a network that looks at an image, looks again where it chooses, and stops when it has seen enough.
+"""DT-RAM: a network that takes several looks at an image, chooses their locations, and decides when to stop.
 
-One look, through any timm encoder (section 3.2 and 3.3), is one `advance`:
+One `advance` is one step (sections 3.2 and 3.3):
 
-    view_t = the context view at step 1, a glimpse at location l_t after that
+    view_t = the context view at step 1, later a glimpse at location l_t
     f_t    = encoder(view_t)
     h_t    = ReLU(W_x f_t + W_h h_{t-1} [+ W_l l_t])
 
-Four parts read h_t: the answer, the location policy, the stop policy, the baseline. `rollout` takes all T
-steps and keeps every tensor, for training. `predict` takes only the steps that each image needs. RAM, the
-model with a fixed number of steps, is the same network with `dynamic=False`.
+Four parts read h_t: the answer, the location policy, the stop policy and the baseline. `rollout` takes all T
+steps and keeps every tensor, for training. `predict` takes only the steps that each image needs. A RAM, with
+a fixed number of steps, is the same network with `dynamic=False`.
 """
 
 import torch
@@ -40,36 +40,36 @@ class DTRAM(TimmModel):
 
     Args:
         backbone: name of the timm model that encodes every view.
-        num_classes: C; 0 leaves the classifier out, and h is what comes out.
+        num_classes: C; with 0 the model has no classifier and returns h.
         in_chans: colour channels of the images.
-        num_steps: T, the most looks at one image, the first included.
-        image_size: side of the images in pixels that the model is meant for; others work if the views fit.
-        context: the first look. "crop" is the central `context_size` pixels at full resolution (the paper's
-            448 of 512), "resize" the whole image brought to `context_size`, "none" a glimpse like the others.
-        context_size: side of the first look as the encoder sees it.
+        num_steps: T, the largest number of steps, the first included.
+        image_size: side in pixels of the images that the model is made for; a view must fit into it.
+        context: the first look. "crop" takes the central `context_size` pixels (section 4.2: 448 of 512).
+            "resize" resizes the whole image to `context_size`. "none" makes the first look a glimpse.
+        context_size: side of the context view as the encoder sees it.
         glimpse_crop: side of a glimpse in image pixels.
-        glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` unless given.
-        glimpse_scales: how many glimpses of growing width are taken around each location and stacked as
-            channels (the retina of the original RAM); more than one needs context="none".
-        hidden_size: width H of the recurrent state.
-        aggregate: the answer. "last" reads the logits off h_t (the paper). "residual" takes the encoder's own
-            classifier on the context view, and corrects it by h_t; the correction starts at zero. "average"
-            corrects the mean of the encoder's own probabilities in all looks so far.
-        location_std: fixed standard deviation of the location policy, in units of half the image.
-        locator: location policy. "shared" reads the next location off h_t by one linear layer (the paper);
-            "stepwise" adds a location of each step's own, and starts from those alone.
-        location_input: whether the model is told where each glimpse was taken: its encoder, if that one reads
-            locations, else its core.
-        dynamic: whether the stop policy is in force; if not, every image gets T looks (RAM).
-        stopper: stop policy. "linear" decides from h_t alone (the paper). "confidence" is a small network
-            that also reads how sure the answer is. "margin" reads no h_t, only how far the first choice is
-            ahead of the second, and the number of looks: little to learn, for few images.
-        stop_threshold: at inference an image stops after a step whose stop probability is above this.
-        crop_mode: "exact" copies whole pixels, "bilinear" samples between them.
-        encoder_kwargs: `drop_rate`, `drop_path_rate`, `global_pool` and the like, for the encoder.
+        glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` by default.
+        glimpse_scales: number of glimpses of growing width around each location, stacked as channels (the
+            retina of the original RAM). More than one needs context="none".
+        hidden_size: H, the width of h.
+        aggregate: the answer. "last" reads the logits off h_t (the paper). "residual" adds a correction, read
+            off h_t and zero at first, to the encoder's logits of the context view. "average" adds it to the
+            log of the encoder's mean probabilities over all looks.
+        location_std: fixed standard deviation of the location policy, in (0, 2]; 1 is half the image.
+        locator: the location policy. "shared" is one linear layer of h_t (the paper). "stepwise" adds to the
+            layer, which starts at zero, a location for each step.
+        location_input: whether the model reads the location of each glimpse. The encoder reads the location
+            if it can, otherwise the core.
+        dynamic: whether the stop policy decides; without it every image takes T steps (RAM).
+        stopper: the stop policy. "linear" is one linear layer of h_t (the paper). "confidence" is a small
+            network of h_t and of the certainty of the answer. "margin" is a small network of the number of
+            looks and of the difference between the two largest logits, for few training images.
+        stop_threshold: in [0, 1]. A prediction stops at the first step whose stop probability is above it.
+        crop_mode: "exact" copies whole pixels, "bilinear" interpolates between them.
+        encoder_kwargs: keywords of the timm model, such as `drop_rate` or `global_pool`.
 
     Raises:
-        ValueError: an argument is not what is said here; the message names it.
+        ValueError: an argument has a value that is not accepted; the message names both.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class DTRAM(TimmModel):
         self._build()
 
     def _build(self) -> None:
-        """Encoder, core and the parts that read h, with fresh weights."""
+        """Build the encoder, the core and the parts that read h, with fresh weights."""
         hidden = self.hidden_size
         self.encoder = create_encoder(**self._encoder_arguments())
         self.input_to_hidden = nn.Linear(feature_size(self.encoder), hidden)
         self.hidden_to_hidden = nn.Linear(hidden, hidden, bias=False)
         self.encoder_reads_locations = self.location_input and reads_locations(self.encoder)
-        told = self.location_input and not self.encoder_reads_locations
-        self.location_to_hidden = nn.Linear(2, hidden, bias=False) if told else None
+        core_reads_locations = self.location_input and not self.encoder_reads_locations
+        self.location_to_hidden = nn.Linear(2, hidden, bias=False) if core_reads_locations else None
         policy = LOCATORS[self.locator_kind]
         channels = self._map_channels() if policy.needs_map else 0
         self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", channels))
@@ -138,7 +138,7 @@ class DTRAM(TimmModel):
         checkpoint.accept_old_names(self)
 
     def _map_channels(self) -> int:
-        """The width of the feature map that the location policy reads."""
+        """K of the feature map that the location policy reads; ValueError if there is none."""
         channels = map_channels(self.encoder)
         if self.context == "none" or not channels:
             lacking = "context='none'" if self.context == "none" else f"backbone={self.backbone!r}"
@@ -185,13 +185,19 @@ class DTRAM(TimmModel):
             )
 
     def _least_size(self) -> int:
-        """The smallest image that every view fits in."""
+        """The side of the smallest image that holds every view."""
         return max(self.glimpse_crop, self.context_size if self.context == "crop" else 0)
 
     def view(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        """What the encoder sees: the context view where `locations` is None, else a glimpse.
+        """Cut one view for each row, as the encoder sees it.
 
-        images (B, C, H, W), locations (N, 2), rows (N,) the image of each -> (N, C', S, S).
+        Args:
+            images: (B, C, H, W) floats.
+            locations: (N, 2) floats in [-1, 1], one glimpse for each; None for the context view.
+            rows: (N,) int64, the image of each row; None where row i reads image i.
+
+        Returns:
+            (N, glimpse_scales * C, S, S), with S = `context_size` or `glimpse_size`.
         """
         if locations is None:
             return views(images, self._context_extents(images), self.context_size, rows=rows)
@@ -211,23 +217,23 @@ class DTRAM(TimmModel):
             if not first:
                 return Seen(features, own, cells)
             centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
-            count = view.shape[0]  # `len` would fix it in an exported graph
+            count = view.shape[0]  # `len` would become a constant in an exported graph
             valid = valid.to(view.device).expand(count, -1)
             return Seen(features, own, cells, centres.to(view).expand(count, -1, -1), valid)
-        where = locations if self.encoder_reads_locations else None
+        read = locations if self.encoder_reads_locations else None
         if classify:
-            return Seen(*encode_and_classify(self.encoder, view, where))
-        return Seen(encode(self.encoder, view, where))
+            return Seen(*encode_and_classify(self.encoder, view, read))
+        return Seen(encode(self.encoder, view, read))
 
     def begin(self, images: Tensor) -> State:
-        """The state before the first look at images (B, C, H, W)."""
+        """The state before the first step, for images (B, C, H, W)."""
         hidden = images.new_zeros(images.shape[0], self.hidden_size)
         return State(hidden, torch.zeros((), dtype=torch.int64, device=images.device))
 
     def absorb(self, state: State, seen: Seen, locations: Tensor | None) -> State:
-        """The core (Eq. 3), and what the parts keep of a look.
+        """Update the state by one look: the core (Eq. 3), the answer and the location policy's memory.
 
-        `locations` (N, 2) is None for the context view, which has none and follows no state.
+        `locations` (N, 2) is None for the context view, which has no location and no look before it.
         """
         total = self.input_to_hidden(seen.features)
         looks, fixed, memory = state.looks + 1, state.fixed, state.memory
@@ -242,23 +248,23 @@ class DTRAM(TimmModel):
         return State(total.relu(), looks, own, fixed, memory, state.rows)
 
     def advance(self, images: Tensor, state: State, locations: Tensor | None) -> State:
-        """Take one look: at the context where `locations` is None, else around `locations` (N, 2)."""
+        """Take one step: a glimpse at `locations` (N, 2), or the context view if `locations` is None."""
         return self.absorb(state, self.see(images, locations, state.rows), locations)
 
     def first_location(self, state: State) -> Tensor | None:
-        """Where the first look goes: None for the context view."""
+        """The location (N, 2) of the first step; None for the context view."""
         return None if self.context != "none" else self.best_location(state)
 
     def best_location(self, state: State) -> Tensor:
-        """Where the next look goes without chance: (.., N, 2) float32 in [-1, 1]."""
+        """The best location of the next step, (.., N, 2) float32 in [-1, 1]."""
         return self.locator.greedy(self.locator.plan(state))
 
     def logits(self, state: State) -> Tensor:
-        """Class logits (.., N, C) of the looks so far; h itself where there are no classes."""
+        """The answer after the looks so far: class logits (.., N, C), or h (.., N, H) if C is 0."""
         return self.answer.logits(self.head(state.hidden), state.own)
 
     def stop_logit(self, state: State, logits: Tensor) -> Tensor:
-        """(.., N) float32, whose sigmoid is the probability to stop now; `logits` are those of `state`."""
+        """The logit (.., N) float32 of the probability to stop now; `logits` is `self.logits(state)`."""
         return self.stopper.logit(state.hidden, logits if self.num_classes else logits[..., :0], state.looks)
 
     def rollout(
@@ -271,26 +277,26 @@ class DTRAM(TimmModel):
         locations: Tensor | None = None,
         std: float | None = None,
     ) -> Rollout:
-        """Take all `num_steps` steps and keep everything, for training and for measuring.
+        """Take all T steps and keep every tensor, for training and evaluation.
 
-        Gradients: `logits` reach the heads, and through time the core and the encoder. `location_log_probs`
-        and `stop_logits` reach the policies, and through h the core and the encoder (Eq. 5). `baselines`
-        reach the baseline alone. Nothing flows back through a location into the policy.
+        Gradients: `logits` have gradients to the head, the core and the encoder. `location_log_probs` and
+        `stop_logits` have gradients to the policies, the core and the encoder (Eq. 5). `baselines` have
+        gradients to the baseline alone. A location has no gradient to its policy.
 
         Args:
             images: (B, C, H, W) floats.
-            sample: draw locations and stops from their policies; otherwise take the best location and stop
-                where the probability is above `stop_threshold`.
-            num_rollouts: M, Monte-Carlo rollouts per image (Eq. 2); they share the context view.
-            noise: of N = B * M rollouts, what they are drawn by; new noise unless given.
-            locations: (N, T, 2), look there instead of asking the policy; a context step ignores its own.
-            std: of the location policy; `location_std` unless given.
+            sample: whether to sample actions from the policies; otherwise every location is the best one,
+                and a rollout stops at the first stop probability above `stop_threshold`.
+            num_rollouts: M, the Monte-Carlo rollouts of one image (Eq. 2); they share the context view.
+            noise: the randomness of the N = B * M rollouts; drawn anew by default.
+            locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
+            std: standard deviation of the location policy; `location_std` by default.
 
         Returns:
-            Rollout of N = B * M; the rollouts of one image are neighbours.
+            N rollouts; the rollouts of one image are neighbours.
 
         Raises:
-            ValueError: images of the wrong rank, dtype, channels or size, or none at all.
+            ValueError: images of the wrong rank, dtype, channels or size, or an empty batch.
         """
         check_images(images, self.in_chans, self._least_size())
         if sample and noise is None:
@@ -302,12 +308,12 @@ class DTRAM(TimmModel):
     def predict(
         self, images: Tensor, stop_threshold: float | None = None, max_steps: int | None = None
     ) -> Prediction:
-        """Look at each image only as often as it needs; deterministic, without gradients.
+        """Take the best actions and only the steps that each image needs, without gradients (section 3.3).
 
         Args:
             images: (B, C, H, W) floats.
-            stop_threshold: stop after a step whose stop probability is above this; else the model's own.
-            max_steps: the most looks at one image, 1 or more; by default `num_steps`.
+            stop_threshold: in [0, 1], in place of the model's own.
+            max_steps: the largest number of steps, >= 1; `num_steps` by default.
 
         Raises:
             ValueError: images as in `rollout`; a threshold outside of [0, 1]; max_steps below 1.

@@ -1,4 +1,4 @@
-"""Prediction that really stops: every step computes only the images that are still looking."""
+"""Prediction with early exit: every step computes only the images that have not stopped."""
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +7,13 @@ from .records import Prediction
 
 
 def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
-    """Deterministic prediction; a batch gets smaller as its images stop.
+    """Take the best actions; the batch shrinks as images stop.
 
     Args:
         model: a DTRAM.
         images: (B, C, H, W) floats.
-        stop_threshold: an image stops after a step whose stop probability is above this; never, if it is 1.
-        max_steps: the most steps an image may take.
+        stop_threshold: in [0, 1]. An image stops at the first step whose stop probability is above it.
+        max_steps: the largest number of steps of an image.
     """
     batch = images.shape[0]
     steps = torch.full((batch,), max_steps, device=images.device)
@@ -26,7 +26,7 @@ def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: 
         if location is not None:
             locations[looking, t] = location.to(locations.dtype)
         state = model.advance(images, state, location)
-        if not model.dynamic or images.is_meta:  # meta tensors have no values to decide by
+        if not model.dynamic or images.is_meta:  # a meta tensor has no value to compare
             continue
         probs = model.stop_logit(state, model.logits(state)).sigmoid()
         stop_probs[looking, t] = probs.to(stop_probs.dtype)

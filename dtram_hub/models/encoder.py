@@ -1,7 +1,7 @@
-"""The glimpse encoder: any timm model, read as (N, C, S, S) views -> (N, D) pooled features.
+"""The encoder: any timm model, as a function from views (N, C, S, S) to pooled features (N, D).
 
-The encoder stays the plain timm module, so its parameter names, pretrained weights and layer groups are
-timm's own. These functions are all that the rest of the package knows about it.
+The encoder stays a plain timm module, with timm's parameter names, pretrained weights and layer groups. The
+rest of the package calls an encoder through these functions alone.
 """
 
 from functools import cache
@@ -14,24 +14,25 @@ from torch import Tensor, nn
 
 from ..checks import nearest
 
-LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # timm's, of weights alone
-MOST_TRIED = 100e6  # parameters of the largest encoder that is tried with real numbers
+# Keywords of timm that concern the weights, not the shape.
+LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+MOST_TRIED = 100e6  # parameters of the largest encoder that is tried out on the CPU
 
 
 def create_encoder(
     backbone: str, num_classes: int, in_chans: int, view_sizes: set[int], **kwargs
 ) -> nn.Module:
-    """Build the timm model named `backbone` so that it takes views of all `view_sizes`.
+    """Build the timm model `backbone` for views of all `view_sizes`.
 
     Args:
-        backbone: a timm architecture.
-        num_classes: of the encoder's own classifier; 0 leaves it out.
+        backbone: name of a timm architecture.
+        num_classes: classes of the encoder's own classifier; 0 leaves the classifier out.
         in_chans: colour channels of the views.
-        view_sizes: the sides of all views that it will see, in pixels.
-        kwargs: for timm; `pretrained=True` and what belongs to it included.
+        view_sizes: the sides of all views in pixels.
+        kwargs: further keywords of timm, `pretrained=True` included.
 
     Raises:
-        ValueError: the name is unknown, or the model does not take views of these sizes; says which it takes.
+        ValueError: the name is unknown, or the model does not take views of these sizes.
         TypeError: the model does not know one of the keywords, as in timm.
     """
     check_backbone(backbone)
@@ -65,13 +66,13 @@ def check_backbone(backbone: object) -> None:
 def size_keywords(
     backbone: str, view_sizes: set[int], in_chans: int = 3, **kwargs
 ) -> tuple[dict | None, str]:
-    """The keywords with which timm builds one `backbone` that takes views of all these sizes.
+    """The keywords with which timm builds a `backbone` that takes views of all these sizes.
 
-    timm has no word for it: some models take any size as they are, some with `dynamic_img_size`, some when
-    they are built for the smaller or the larger size, some take one size only. So it is tried out, once.
+    Some models take any size. Some need `dynamic_img_size`, some need `img_size`, and some take one size
+    only. timm does not list which, so this function tries models out, once for each combination.
 
     Returns:
-        The keywords, or None where nothing helps; and then the reason why the model failed as it is.
+        The keywords and "", or None and the reason why the model without keywords failed.
     """
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in kwargs.items()}
     return _size_keywords(backbone, tuple(sorted(view_sizes)), in_chans, **frozen)
@@ -83,12 +84,12 @@ def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwarg
     built = [{"img_size": size} for size in dict.fromkeys((sizes[-1], sizes[0]))]
     candidates = [plain, dynamic, dynamic | {"dynamic_img_pad": True}, *built]
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    # Some have tables for one size, and only real numbers show that they are indexed past their end.
+    # Models of one fixed size may index a table past its end; only a run on the CPU shows this.
     tables = config is not None and config.fixed_input_size and sizes != (own_size(backbone),)
     failure, parameters = _try_out("meta", backbone, sizes, in_chans, plain, kwargs)
     small = parameters <= MOST_TRIED
     if tables and not small:
-        candidates = [*candidates[1:], plain]  # too large to try for real: what it was made for comes first
+        candidates = [*candidates[1:], plain]  # too large for the CPU, so keywords made for sizes go first
     for extra in candidates:
         if extra.keys() & kwargs.keys():
             continue
@@ -105,7 +106,11 @@ def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwarg
 def _try_out(
     device: str, backbone: str, sizes: tuple[int, ...], in_chans: int, extra: dict, kwargs: dict
 ) -> tuple[str | None, int]:
-    """Why this encoder cannot encode one black view of every size, None if it can; and its parameters."""
+    """Encode one black view of every size.
+
+    Returns:
+        The reason of a failure, or None; and the number of the encoder's parameters.
+    """
     parameters = 0
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
@@ -115,9 +120,9 @@ def _try_out(
                 shape = tuple(encode(encoder, torch.zeros(1, in_chans, size, size)).shape)
                 if shape != (1, feature_size(encoder)):
                     return f"it gives features of shape {shape}", parameters
-    except Exception as error:  # whatever a model raises means that it is not to be used like this
+    except Exception as error:  # any error means that the model does not take these views
         if isinstance(error, TypeError) and not extra:
-            raise  # the caller's own keyword
+            raise  # a keyword of the caller is wrong
         reason = " ".join(str(error).split())[:160].rstrip(".")
         return reason or type(error).__name__, parameters
     return None, parameters
@@ -125,7 +130,7 @@ def _try_out(
 
 @cache
 def has_classifier(backbone: str) -> bool:
-    """Whether this architecture can classify by itself; towers that give tokens cannot."""
+    """Whether the timm architecture has a classifier; towers that return tokens have none."""
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     if config is None or (config.classifier and config.num_classes):
         return True
@@ -136,18 +141,18 @@ def has_classifier(backbone: str) -> bool:
             encoder = timm.create_model(backbone, num_classes=2).eval()
             logits = encode_and_classify(encoder, torch.zeros(1, *config.input_size))[1]
         return tuple(logits.shape) == (1, 2)
-    except Exception:  # whatever it raises, it does not classify
+    except Exception:  # any error means that the model does not classify
         return False
 
 
 def own_size(backbone: str) -> int:
-    """The side of the images that timm made this architecture for."""
+    """The side of the architecture's default images in timm, in pixels; 224 if timm names none."""
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
     return 224 if config is None else max(config.input_size[1:])
 
 
 def _advice(backbone: str, in_chans: int) -> str:
-    """What a model takes that refused the views it was asked for."""
+    """A sentence that names a view size which the model takes; "" if there is none."""
     size = own_size(backbone)
     if size_keywords(backbone, {size}, in_chans)[0] is None:
         return ""
@@ -155,12 +160,14 @@ def _advice(backbone: str, in_chans: int) -> str:
 
 
 def load_encoder(encoder: nn.Module, source: str | None, **kwargs) -> None:
-    """Start an encoder from pretrained weights, through timm's own loader; its classifier may stay fresh.
+    """Load pretrained weights into an encoder through timm's loader.
+
+    The classifier is fresh if the pretrained model has another number of classes.
 
     Args:
         encoder: from `create_encoder`.
-        source: a .safetensors file in timm's layout; None for the weights that timm knows.
-        kwargs: what `create_encoder` was given, and `pretrained_cfg`, `cache_dir` and the like.
+        source: a .safetensors file in timm's layout; None for timm's own weights.
+        kwargs: the keywords of `create_encoder`, and those of `LOADING`.
 
     Raises:
         ValueError: no such file, another file type, or weights of another model.
@@ -183,7 +190,10 @@ def load_encoder(encoder: nn.Module, source: str | None, **kwargs) -> None:
 
 
 def _check_complete(model: nn.Module, path: str) -> None:
-    """RuntimeError unless a weight file holds the model's tensors, classifier aside: timm would not mind."""
+    """RuntimeError if the names in a weight file differ from the model's, the classifier's excepted.
+
+    timm loads such a file without a word.
+    """
     own = tuple(f"{name}." for name in module_names(model.pretrained_cfg.get("classifier")))
     with safe_open(path, framework="pt") as file:
         odd = sorted(name for name in set(file.keys()) ^ set(model.state_dict()) if not name.startswith(own))
@@ -192,30 +202,33 @@ def _check_complete(model: nn.Module, path: str) -> None:
 
 
 def module_names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """The `classifier` or `first_conv` of a timm configuration, one name, several or none, as a tuple."""
+    """Turn the `classifier` or `first_conv` of a timm configuration into a tuple of names."""
     return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def feature_size(encoder: nn.Module) -> int:
-    """D, the width of the pooled features. timm's `num_features` can be another."""
+    """D, the width of the pooled features; timm's `num_features` may differ."""
     return encoder.head_hidden_size
 
 
 def reads_locations(encoder: nn.Module) -> bool:
-    """Whether the encoder itself can be told where a view was taken, as `glimpse_mlp` can."""
+    """Whether the encoder reads the location of each view, as `glimpse_mlp` does."""
     return getattr(encoder, "reads_locations", False)
 
 
 def encode(encoder: nn.Module, views: Tensor, locations: Tensor | None = None) -> Tensor:
-    """(N, C, S, S), and (N, 2) for an encoder that reads locations -> (N, D) pooled features."""
+    """Encode views (N, C, S, S) into pooled features (N, D).
+
+    `locations` (N, 2) in [-1, 1] are for an encoder that reads locations.
+    """
     if not encoder.num_classes and locations is None:
-        return _pooled(encoder(views))  # the only way for a tower that has no head
-    where = () if locations is None else (locations,)
-    return _pooled(encoder.forward_head(encoder.forward_features(views, *where), pre_logits=True))
+        return _pooled(encoder(views))  # a tower has no `forward_head`
+    read = () if locations is None else (locations,)
+    return _pooled(encoder.forward_head(encoder.forward_features(views, *read), pre_logits=True))
 
 
 def _pooled(features: Tensor) -> Tensor:
-    """One vector per view, also where timm leaves tokens (N, L, D) or a map (N, D, S, S): their mean."""
+    """Average tokens (N, L, D) or a map (N, D, h, w) to (N, D); (N, D) stays as it is."""
     if features.ndim == 3:
         return features.mean(1)
     return features.mean((2, 3)) if features.ndim == 4 else features
@@ -224,23 +237,23 @@ def _pooled(features: Tensor) -> Tensor:
 def encode_and_classify(
     encoder: nn.Module, views: Tensor, locations: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As `encode`, with the logits (N, num_classes) of the encoder's own classifier behind the features."""
-    where = () if locations is None else (locations,)
-    maps = encoder.forward_features(views, *where)
+    """As `encode`; returns features (N, D) and the logits (N, num_classes) of the encoder's classifier."""
+    read = () if locations is None else (locations,)
+    maps = encoder.forward_features(views, *read)
     return _pooled(encoder.forward_head(maps, pre_logits=True)), encoder.forward_head(maps)
 
 
 def encode_with_map(
     encoder: nn.Module, views: Tensor, classify: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """As `encode`, in one pass with the last feature map (N, K, h, w), and with the logits if `classify`."""
+    """As `encode`; returns features (N, D), logits (N, C) if `classify`, and the last map (N, K, h, w)."""
     last, (cells,) = encoder.forward_intermediates(views, indices=1)
     logits = encoder.forward_head(last) if classify else None
     return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
 
 
 def map_channels(encoder: nn.Module) -> int:
-    """K, the width of the feature map that `encode_with_map` gives; 0 for an encoder that has none."""
+    """K, the channels of the map of `encode_with_map`; 0 for an encoder without a map."""
     if not hasattr(encoder, "forward_intermediates"):
         return 0
     return encoder.feature_info[-1]["num_chs"]

@@ -1,12 +1,12 @@
-"""One look as a graph of its own, for `torch.export`: a host-side loop around it really stops early.
+"""Export of one look as a graph. The caller runs the loop over looks, because a graph cannot stop early.
 
-A graph cannot stop, but its caller can. `FirstLook` takes images, `NextLook` also the results of the look
-before it. Both return the state, the next location, the probability to stop, and the answer so far:
+`FirstLook` reads images. `NextLook` reads images and the outputs of the look before it. Both return the
+state, the next location, the probability to stop and the answer so far:
 
     packed (N, F), location (N, 2), stop_prob (N,), logits (N, C)
 
-`packed` is the model's `State` as one tensor: no record crosses the border of a graph. A model with
-`dynamic=False` needs none of this and exports as it is.
+`packed` is the model's `State` as one tensor, because a graph takes no records. A model with `dynamic=False`
+exports as a whole, without this module.
 """
 
 import torch
@@ -17,9 +17,9 @@ from .records import State
 
 
 class Look(nn.Module):
-    """What both looks share: the model, and the shapes of its state.
+    """The base of both looks: the model, and the packing of its state.
 
-    shapes: of each tensor of the state of one image, and its dtype, in the order in which they are packed.
+    shapes: shape without rows, and dtype, of each tensor of the state, in the order of packing.
     """
 
     def __init__(self, model: DTRAM):
@@ -36,14 +36,14 @@ class Look(nn.Module):
         return self.model.advance(images, state, self.model.first_location(state))
 
     def outcome(self, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """packed, location, stop_prob, logits."""
+        """The four outputs: packed, location, stop_prob, logits."""
         logits = self.model.logits(state)
         stop_prob = self.model.stop_logit(state, logits).sigmoid()
         packed = torch.cat([tensor.flatten(1).to(state.hidden.dtype) for tensor in _tensors(state)], dim=1)
         return packed, self.model.best_location(state), stop_prob, logits
 
     def unpack(self, packed: Tensor, looks: Tensor) -> State:
-        """The state after so many looks, () int64."""
+        """Turn packed (N, F) into the state after `looks` () int64."""
         parts = packed.split([shape.numel() for shape, _ in self.shapes], dim=1)
         tensors = [
             part.unflatten(1, shape).to(dtype) if len(shape) > 1 else part.to(dtype)
@@ -62,7 +62,10 @@ class FirstLook(Look):
 
 
 class NextLook(Look):
-    """images (N, C, H, W), packed (N, F), location (N, 2), looks taken () int64 -> as `FirstLook`."""
+    """images (N, C, H, W), packed (N, F), location (N, 2), step () int64 -> as `FirstLook`.
+
+    `step` is the number of looks taken, the new one not included.
+    """
 
     def forward(
         self, images: Tensor, packed: Tensor, location: Tensor, step: Tensor
@@ -76,7 +79,7 @@ def _tensors(state: State) -> list[Tensor]:
 
 
 def example_images(model: DTRAM, batch: int) -> Tensor:
-    """Black images of the model's own size, of its dtype and on its device."""
+    """Black images of the model's `image_size`, dtype and device."""
     side = model.image_size
     return torch.zeros(batch, model.in_chans, side, side).to(model.input_to_hidden.weight)
 
@@ -84,7 +87,7 @@ def example_images(model: DTRAM, batch: int) -> Tensor:
 def export_looks(
     model: DTRAM, batch: int = 2
 ) -> tuple[torch.export.ExportedProgram, torch.export.ExportedProgram]:
-    """`FirstLook` and `NextLook` of a model by `torch.export`, for images of its own size and any batch."""
+    """Export `FirstLook` and `NextLook` of a model, for images of `image_size` and any batch size."""
     images, some = example_images(model, batch), torch.export.Dim.AUTO
     look = FirstLook(model)
     first = torch.export.export(look, (images,), dynamic_shapes=({0: some},))

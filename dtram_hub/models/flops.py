@@ -1,4 +1,4 @@
-"""What looking costs, counted by torch while the model runs, and what a number of looks buys."""
+"""Operations per look, counted by torch while the model runs, and accuracy by mean steps."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass
 class Compute:
-    """GFLOPs for one image, counting a multiplication with its addition as two.
+    """GFLOPs for one image; a multiplication and its addition count as two.
 
-    first_look, later_look: of the first look, and of every one after it.
+    first_look: GFLOPs of the first look.
+    later_look: GFLOPs of every later look.
     """
 
     first_look: float
     later_look: float
 
     def at(self, steps: float) -> float:
-        """GFLOPs of so many looks, or of so many on average."""
+        """GFLOPs of `steps`, which may be a mean."""
         return self.first_look + (steps - 1) * self.later_look
 
 
 def count_compute(model: nn.Module) -> Compute:
-    """Count the operations of a DTRAM on one image of its `image_size`, as `predict` runs it."""
+    """Count the operations of `predict` of a DTRAM on one image of its `image_size`."""
     reference = next(model.parameters())
     image = reference.new_zeros(1, model.in_chans, model.image_size, model.image_size)
     training = model.training
@@ -39,6 +40,6 @@ def count_compute(model: nn.Module) -> Compute:
 
 
 def accuracy_at_mean_steps(curve: list[dict], mean_steps: float) -> float:
-    """Accuracy of a `threshold_curve` at `mean_steps`, linear between its points."""
+    """Accuracy of a `threshold_curve` at `mean_steps`, interpolated between its points."""
     points = sorted((point["mean_steps"], point["accuracy"]) for point in curve)
     return float(np.interp(mean_steps, *zip(*points, strict=True)))

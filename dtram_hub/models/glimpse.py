@@ -1,7 +1,7 @@
-"""What the network looks at: a view is one window of an image, brought to the encoder's size (section 3.2).
+"""Views: windows of an image, resized for the encoder (section 3.2).
 
-A location is a pair (y, x) in [-1, 1]^2: -1 puts the centre of a glimpse on the top or left edge of the
-image, 0 on its middle, 1 on its bottom or right edge. Outside of the image everything reads as zero.
+A location is a pair (y, x) in [-1, 1]^2, the centre of a glimpse. -1 is the top or left edge of the image,
+0 its middle, 1 its bottom or right edge. Pixels outside of the image are zero.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ CONTEXTS = ("crop", "resize", "none")
 
 @dataclass(frozen=True)
 class Extents:
-    """Windows in images, all of one height and width.
+    """N windows of one height and width.
 
-    corners: (N, 2) (top, left) pixel of each window, int64 for whole pixels, else float; or one pair of ints
-        for all images. A window may reach over the edges.
-    height, width: of every window, in pixels.
+    corners: (N, 2) (top, left) of each window in pixels, int64 for whole pixels, else float; or one pair of
+        ints for all images. A window may reach over the edges of its image.
+    height, width: the sides of every window in pixels.
     """
 
     corners: Tensor | tuple[int, int]
@@ -32,7 +32,7 @@ def context_extents(image_size: tuple[int, int], context: str, size: int) -> Ext
 
     Args:
         image_size: height and width of the images.
-        context: "crop" takes the central `size` pixels (section 4.2: 448 of 512), "resize" the whole image.
+        context: "crop" for the central `size` pixels (section 4.2: 448 of 512), "resize" for the whole image.
         size: side of a cropped context in pixels.
     """
     height, width = image_size
@@ -50,8 +50,8 @@ def glimpse_extents(
         image_size: height and width of the images.
         locations: (N, 2) floats in [-1, 1], (y, x).
         crop: side of the windows in pixels.
-        mode: "exact" moves each window to whole pixels, halves rounded up, so that the windows move evenly
-            with the location; "bilinear" leaves it where it is.
+        mode: "exact" rounds each corner to whole pixels, halves always up: equal steps of the location then
+            move the window equally. "bilinear" does not round.
     """
     half = torch.tensor(image_size, device=locations.device) / 2
     if mode == "exact":
@@ -64,15 +64,15 @@ def glimpse_extents(
 def cell_centres(
     extents: Extents, image_size: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Where the cells of a feature map of one context view lie in the image.
+    """The locations of the L cells of a feature map of the context view.
 
     Args:
-        extents: of the context view.
+        extents: the window of the context view.
         image_size: height and width of the image.
         grid: rows and columns of the feature map.
 
     Returns:
-        (L, 2) centres as locations, row by row, and (L,) bool, False for cells outside of the image.
+        Centres (L, 2), row by row, and (L,) bool, False for centres outside of the image.
     """
     centres = [
         (corner + (torch.arange(count) + 0.5) * side / count) / whole * 2 - 1
@@ -87,14 +87,15 @@ def cell_centres(
 def views(
     images: Tensor, extents: Extents, size: int, mode: str = "exact", rows: Tensor | None = None
 ) -> Tensor:
-    """The view in each window: copied where window and view have the same size, else resized.
+    """Cut N windows out of images and resize them to `size`.
 
     Args:
         images: (B, C, H, W) floats, normalised.
-        extents: of N windows.
+        extents: the windows.
         size: side of the views in pixels.
-        mode: "exact" copies whole pixels, "bilinear" samples between them and has gradients to the corners.
-        rows: (N,) int64, the image of each window; None where window i lies in image i, and N = B.
+        mode: "exact" copies whole pixels. "bilinear" interpolates between pixels and has gradients to the
+            corners.
+        rows: (N,) int64, the image of each window; None where N = B and window i lies in image i.
 
     Returns:
         (N, C, size, size), differentiable in `images`.
@@ -115,16 +116,16 @@ def retina(
     mode: str = "exact",
     rows: Tensor | None = None,
 ) -> Tensor:
-    """Glimpses of growing width around the same location, the wider the coarser: the retina of the first RAM.
+    """Stack glimpses of growing width around one location, the retina of the original RAM (Mnih et al. 2014).
 
     Args:
         images, size, mode, rows: as in `views`.
         locations: (N, 2) floats in [-1, 1], (y, x).
-        crop: side of the narrowest glimpse in image pixels; each further one is twice as wide.
-        scales: how many.
+        crop: side of the narrowest glimpse in image pixels; each next one is twice as wide.
+        scales: the number of glimpses.
 
     Returns:
-        (N, scales * C, size, size), the narrowest first.
+        (N, scales * C, size, size), the narrowest glimpse first.
     """
     windows = [glimpse_extents(tuple(images.shape[2:]), locations, crop * 2**k, mode) for k in range(scales)]
     found = [views(images, window, size, mode, rows) for window in windows]
@@ -132,20 +133,20 @@ def retina(
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, size, size), bilinear with antialiasing; the same tensor when it fits."""
+    """Resize (N, C, H, W) to (N, C, size, size), bilinear with antialiasing; without a copy if they fit."""
     if tuple(images.shape[2:]) == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _slice(images: Tensor, extents: Extents) -> Tensor:
-    """One window that lies inside of every image."""
+    """Slice one window, which lies inside of the images, out of all of them."""
     top, left = extents.corners
     return images[:, :, top : top + extents.height, left : left + extents.width]
 
 
 def _copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
-    """One window of each image, pixel for pixel, in one vectorised gather."""
+    """Copy windows pixel for pixel, in one vectorised gather."""
     channels, height, width = images.shape[1:]
     span = torch.arange(extents.height, device=images.device)
     pixels = extents.corners[:, :, None] + span  # (N, 2, side): rows and columns
@@ -154,7 +155,7 @@ def _copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     index = (y[:, :, None] * width + x[:, None, :]).flatten(1)
     if rows is None:
         found = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))
-    else:  # several windows of one image, or some images left out: read where the images lie
+    else:  # `take` reads the windows of each row without a copy of its image
         planes = rows[:, None] * channels + torch.arange(channels, device=images.device)
         found = images.take(planes[:, :, None] * (height * width) + index[:, None])
     inside = y_inside[:, None, :, None] & x_inside[:, None, None, :]
@@ -162,10 +163,10 @@ def _copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
 
 
 def _sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
-    """One window of each image at sub-pixel positions; that of `_copy` where it falls on whole pixels."""
+    """Interpolate windows at sub-pixel positions; equal to `_copy` for corners on whole pixels."""
     images = images if rows is None else images[rows]
     sides = (extents.height, extents.width)
-    # Pixel centres sit at half integers.
+    # Pixel centres lie at half integers.
     y, x = (
         (extents.corners[:, axis : axis + 1] + torch.arange(side, device=images.device) + 0.5)
         / images.shape[2 + axis]

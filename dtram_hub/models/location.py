@@ -1,7 +1,8 @@
-"""Where to look next: location policies (section 3.3, Eq. 4), each one class and one line of `LOCATORS`.
+"""Location policies (section 3.3, Eq. 4). Each policy is one class and one line of `LOCATORS`.
 
-A policy turns a `State` into a *plan*, a tuple of plain tensors. The best location is read off the plan
-without any distribution, so that it exports and compiles. Training gets a `torch.distributions` object.
+A policy turns a `State` into a *plan*, a tuple of plain tensors. `greedy` reads the best location off the
+plan by tensor operations alone, so that it exports and compiles. Training reads a `torch.distributions`
+object.
 """
 
 from typing import NamedTuple
@@ -15,11 +16,11 @@ from .records import Seen, State
 
 
 class Surroundings(NamedTuple):
-    """The shapes of the model that a location policy belongs to.
+    """The model's shapes, from which a location policy is built.
 
     hidden_size: H.
     num_steps: T.
-    has_context: whether the first look is a context view; else the policy also plans the first look.
+    has_context: whether the first look is a context view; otherwise the policy plans the first look too.
     map_channels: K of the encoder's feature map; 0 unless the policy needs the map.
     """
 
@@ -30,37 +31,37 @@ class Surroundings(NamedTuple):
 
 
 class LocationPolicy(nn.Module):
-    """What all location policies answer; leading dimensions (..) broadcast.
+    """The interface of all location policies; leading dimensions (..) broadcast.
 
-    needs_map: whether the context view must come with its feature map; `look_at` then reads `Seen.cells`.
-    noise_columns: how many uniform numbers `sample` takes for one location.
+    needs_map: whether `look_at` reads the feature map of the context view, `Seen.cells`.
+    noise_columns: the number of uniform numbers that `sample` takes for one location.
     """
 
     needs_map = False
     noise_columns = 2
 
     def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """`State.fixed` and the first `State.memory`, once per image, from its context view."""
+        """`State.fixed` and the first `State.memory`, from the context view of each image."""
         return (), ()
 
     def plan(self, state: State) -> tuple[Tensor, ...]:
-        """What the policy makes of h (.., N, H) and of the number of looks so far."""
+        """The tensors (.., N, *) that describe the next location; `greedy` and `distribution` read them."""
         raise NotImplementedError
 
     def greedy(self, plan: tuple[Tensor, ...]) -> Tensor:
-        """The best single location (.., N, 2), float32 in [-1, 1]."""
+        """The best location (.., N, 2), float32 in [-1, 1]."""
         raise NotImplementedError
 
     def sample(self, plan: tuple[Tensor, ...], noise: Tensor, std: float) -> Tensor:
-        """A location (.., N, 2) for each row of `noise` (.., N, noise_columns), a constant to autograd.
+        """Sample a location (.., N, 2) by `noise` (.., N, noise_columns); no gradient flows through it.
 
-        It may lie outside of the image. It is clipped only to take the glimpse, so that the policy stays the
-        distribution whose log-probabilities carry the gradient.
+        A location may lie outside of the image. Only the glimpse clips it, because the loss needs the
+        log-probability of the sample itself.
         """
         raise NotImplementedError
 
     def distribution(self, plan: tuple[Tensor, ...], std: float) -> Distribution:
-        """Over locations (.., N, 2); `sample` draws from it, and the loss uses its `log_prob`."""
+        """The distribution of `sample` over locations (.., N, 2); the loss reads its `log_prob`."""
         raise NotImplementedError
 
     def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
@@ -68,19 +69,27 @@ class LocationPolicy(nn.Module):
         return state.memory
 
     def reset(self) -> None:
-        """Forget what was learned, as before the first stage."""
+        """Set the parameters to fresh values, as before the first stage."""
         raise NotImplementedError
 
     def rates(self) -> dict[str, str]:
-        """The recipe's key of a learning rate, for own parameters that have one, by name or first name."""
+        """The recipe key of the learning rate, by the name of a parameter or of a submodule.
+
+        Parameters that are not listed learn at the rate of the stage.
+        """
         return {}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of own parameters that weight decay would harm."""
+        """The names of the parameters that weight decay would harm."""
         return set()
 
     def fit(self, weights: dict[str, Tensor], num_steps: int | None = None) -> dict[str, Tensor]:
-        """Own weights of a policy with other steps, made to fit `num_steps`; this policy's unless given."""
+        """Make the weights of a policy with another number of steps fit `num_steps`.
+
+        Args:
+            weights: a state dict of this class.
+            num_steps: T; the number of this policy by default.
+        """
         return weights
 
 
@@ -103,7 +112,7 @@ class Shared(LocationPolicy):
         return mean + std * torch.special.ndtri(noise).to(mean.dtype)
 
     def distribution(self, plan: tuple[Tensor], std: float) -> Distribution:
-        # Checking the values of every batch would wait for the accelerator.
+        # Validation would make the CPU wait for the accelerator in every batch.
         return Independent(Normal(plan[0], std, validate_args=False), 1, validate_args=False)
 
     def reset(self) -> None:
@@ -114,23 +123,23 @@ class Shared(LocationPolicy):
 
 
 class Stepwise(Shared):
-    """A Gaussian around tanh of a location of each step's own, which h corrects.
+    """A Gaussian around tanh(own location of the step + linear layer of h).
 
-    It starts from the locations alone. The authors share no locator among the steps either.
+    The linear layer starts at zero. The authors' code has a locator for each step as well.
 
-    locations: (T, 2), before tanh. Row t is where the look goes that follows t others.
+    locations: (T, 2), before tanh. Row t holds the location of step t + 1.
     """
 
     def __init__(self, around: Surroundings):
         super().__init__(around)
-        # Without a context view the first locations must cover the image; with one they start at the centre,
-        # where photographs have what they show.
+        # With a context view the locations start near the centre, where photographs show their subject.
+        # Without one they must cover the image.
         self.spread = 0.1 if around.has_context else 0.5
         self.locations = nn.Parameter(torch.empty(around.num_steps, 2))
         self.reset()
 
     def plan(self, state: State) -> tuple[Tensor]:
-        """The mean of the Gaussian, (.., N, 2) float32 in (-1, 1); beyond T looks the last one stands."""
+        """The mean of the Gaussian, (.., N, 2) float32 in (-1, 1). Steps after T use the location of T."""
         own = F.embedding(state.looks.clamp(max=len(self.locations) - 1), self.locations)
         return ((self.linear(state.hidden).float() + own).tanh(),)
 
@@ -146,7 +155,7 @@ class Stepwise(Shared):
         return {"locations"}
 
     def fit(self, weights: dict[str, Tensor], num_steps: int | None = None) -> dict[str, Tensor]:
-        """With more steps the last location stands for all later ones, with fewer the first ones stay."""
+        """Cut the locations after `num_steps`, or repeat the last one up to `num_steps`."""
         locations = weights.get("locations")
         num_steps = len(self.locations) if num_steps is None else num_steps
         if locations is None or len(locations) == num_steps:

@@ -1,4 +1,4 @@
-"""Pixels as they are stored -> pixels as the encoder was trained on."""
+"""Normalisation of stored pixels for the encoder."""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,8 @@ class Normalise(nn.Module):
     """Subtract the mean of every colour channel and divide by its standard deviation.
 
     Args:
-        pretrained_cfg: timm's configuration of the model; its "mean" and "std" hold one number per channel,
-            for pixels in [0, 1]. No other key is read.
+        pretrained_cfg: timm's configuration of the model. "mean" and "std" hold one number per channel, for
+            pixels in [0, 1]. No other key is read.
     """
 
     def __init__(self, pretrained_cfg: dict):
@@ -19,5 +19,5 @@ class Normalise(nn.Module):
             self.register_buffer(name, values.view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> (B, C, H, W) float32."""
+        """Normalise (B, C, H, W) uint8 pixels in 0..255 to float32 of the same shape."""
         return (images.float() / 255 - self.mean) / self.std

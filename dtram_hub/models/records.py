@@ -1,7 +1,7 @@
-"""Plain records that the rooms pass on: what a look gave, what the next look needs, what comes out.
+"""Plain records that all rooms pass on: one look, the state between looks, noise, rollouts, predictions.
 
-B images, N rows (images times rollouts), T looks, H hidden width, C classes, D features, L cells of a feature
-map of width K. A field is None, or an empty tuple, where a model has no such thing.
+Shapes name B images, N rows (B images times M rollouts), T steps, hidden width H, C classes, D features, and
+L cells of a feature map with K channels. A field that a model does not use is None or an empty tuple.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Seen:
-    """What the encoder made of one view of each row.
+    """The encoder's output for one view of each row.
 
-    features (N, D): pooled.
-    own_logits (N, C): of the encoder's own classifier, if the answer asked for them.
-    cells (N, L, K): the feature map, if a part asked for it; of the context view alone.
-    centres (N, L, 2): centre of each cell, (y, x) in the [-1, 1] of the whole image.
-    valid (N, L) bool: whether the cell lies in the image.
+    features (N, D): pooled features.
+    own_logits (N, C): logits of the encoder's own classifier, if the answer reads them.
+    cells (N, L, K): the feature map, if a location policy or an answer reads it.
+    centres (N, L, 2): the location of each cell of the context view, (y, x).
+    valid (N, L) bool: whether the centre of the cell lies in the image.
     """
 
     features: Tensor
@@ -30,11 +30,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class State:
-    """All that the next look needs.
+    """The state of N rows between two looks.
 
     hidden (N, H): h_t of Eq. 3; zeros before the first look.
-    looks () or (N,) int64: how many were taken; a tensor, so that it broadcasts and exports.
-    own (N, C): the encoder's own part in the answer so far.
+    looks () or (N,) int64: the number of looks taken. A tensor broadcasts and exports.
+    own (N, C): the encoder's own part of the answer so far.
     fixed: tensors (N, ..) of the location policy, set by the context view.
     memory: tensors (N, ..) of the location policy, changed by every glimpse.
     rows (N,) int64: the image of each row; None where row i reads image i. Images are never copied.
@@ -51,7 +51,7 @@ class State:
         return self.hidden.shape[0]
 
     def index(self, which: Tensor) -> "State":
-        """The rows at `which`, indices (M,) int64 or a mask (N,) bool."""
+        """Select rows by indices, int64 of any length, or by a mask (N,) bool."""
         rows = torch.arange(len(self), device=self.hidden.device) if self.rows is None else self.rows
         return State(
             self.hidden[which],
@@ -63,7 +63,10 @@ class State:
         )
 
     def repeat(self, num_rollouts: int) -> "State":
-        """Every row `num_rollouts` times, as neighbours: the rollouts of one image share its first look."""
+        """Repeat every row `num_rollouts` times; the copies are neighbours.
+
+        The rollouts of one image share the state after its context view.
+        """
         if num_rollouts == 1:
             return self
         rows = torch.arange(len(self), device=self.hidden.device)
@@ -71,9 +74,9 @@ class State:
 
     @staticmethod
     def cat(states: list["State"]) -> "State":
-        """The rows of several states, which may have taken different numbers of looks.
+        """Join the rows of several states; each may have its own number of looks.
 
-        The rows of every state must say which image they read.
+        `rows` must be set in every state.
         """
         first = states[0]
 
@@ -93,7 +96,7 @@ class State:
 
     @staticmethod
     def over_time(states: list["State"]) -> "State":
-        """States of the same rows after successive looks as one, with the looks in front.
+        """Stack the states of the same rows after T successive looks, with time as first dimension.
 
         hidden (T, N, H), looks (T, 1), own (T, N, C), fixed (1, N, ..), memory (T, N, ..). The heads then
         read all steps at once, in fewer and larger operations.
@@ -112,10 +115,10 @@ class State:
 
 @dataclass(frozen=True)
 class Noise:
-    """All randomness of N rollouts, uniform in the open interval (0, 1): the same noise, the same actions.
+    """All randomness of N rollouts, uniform in (0, 1). The same noise gives the same actions.
 
-    location (N, T, A'): as many columns as the location policy takes.
-    stop (N, T).
+    location (N, T, A): A is `noise_columns` of the location policy.
+    stop (N, T): one number for each decision to stop.
     """
 
     location: Tensor
@@ -130,14 +133,16 @@ class Noise:
         generator: torch.Generator | None = None,
         share: slice = slice(None),
     ) -> "Noise":
-        """Noise for a batch, drawn for all of it, so that it is the same for any number of processes.
+        """Draw the noise of the whole batch and keep the share of this process.
+
+        The noise of an image therefore does not depend on the number of processes.
 
         Args:
-            images: in the batch of all processes.
-            num_rollouts: M of each image; they are neighbours.
+            images: number of images in the batch of all processes.
+            num_rollouts: M, the rollouts of one image; they are neighbours.
             steps: T.
             columns: `noise_columns` of the location policy.
-            generator: on the CPU; torch's own unless given.
+            generator: a generator on the CPU; torch's global one by default.
             share: the images of this process.
         """
         noise = torch.rand(images, num_rollouts, steps, columns + 1, generator=generator)[share]
@@ -145,7 +150,7 @@ class Noise:
         return Noise(noise[..., :-1], noise[..., -1])
 
     def to(self, device: torch.device | str) -> "Noise":
-        """The same numbers on another device."""
+        """Move the noise to another device."""
         return Noise(self.location.to(device), self.stop.to(device))
 
 
@@ -154,14 +159,14 @@ class Rollout:
     """All T steps of N rollouts; column t - 1 belongs to step t.
 
     logits (N, T, C): the answer after each step.
-    locations (N, T, 2): where each step looked, (y, x) in [-1, 1]; NaN for the context view.
-    location_log_probs (N, T): of that location under its policy; 0 where none was sampled.
-    stop_logits (N, T): sigmoid is the probability to stop after that step; NaN for RAM, which never decides.
-    steps (N,) int64: the step at which the rollout stopped, in 1..T.
-    baselines (N, T + 1): the return expected before the first look and after each.
-    hidden (N, T, H): the state after each step.
-    own_logits (N, T, C): the encoder's own part in the answers; None if it has none.
-    samples (N, T, 2): the locations as they were sampled, before they were clipped to the image.
+    locations (N, T, 2): the location of each step, (y, x) in [-1, 1]; NaN for the context view.
+    location_log_probs (N, T): the log-probability of each sampled location; 0 where none was sampled.
+    stop_logits (N, T): the logit of the probability to stop after each step; NaN for RAM.
+    steps (N,) int64: the step at which each rollout stopped, in 1..T.
+    baselines (N, T + 1): the expected return before the first step and after each step.
+    hidden (N, T, H): h_t.
+    own_logits (N, T, C): the encoder's own part of the answers, if it has one.
+    samples (N, T, 2): the locations before they were clipped to the image.
     """
 
     logits: Tensor
@@ -177,13 +182,14 @@ class Rollout:
 
 @dataclass
 class Prediction:
-    """What a DT-RAM says of B images.
+    """The answers of a DT-RAM to B images.
 
     logits (B, C): the answer at the step where each image stopped.
-    steps (B,) int64: how many looks it took, in 1..T.
-    locations (B, T, 2): where it looked, (y, x) in [-1, 1]; NaN for the context view and for steps not taken.
-    stop_probs (B, T): probability to stop after each step; NaN for steps not taken, and all through for RAM.
-    features (B, F): what the answer was read from, as `forward_features` gives it.
+    steps (B,) int64: the number of steps of each image, in 1..T.
+    locations (B, T, 2): the location of each step, (y, x) in [-1, 1]; NaN for the context view and for steps
+        not taken.
+    stop_probs (B, T): the probability to stop after each step; NaN for steps not taken and for RAM.
+    features (B, F): the output of `forward_features`, at the same steps as `logits`.
     """
 
     logits: Tensor

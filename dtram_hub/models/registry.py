@@ -1,8 +1,8 @@
-"""The names that timm knows our models by, once this package is imported.
+"""The timm names of our models, registered when this package is imported.
 
-`dtram_<name>` is the DT-RAM of the timm architecture `<name>`, for all architectures of the installed timm,
-and every tag of one is a tag of the other; `dtram` takes the architecture as its `backbone`. Every folder of
-`weights/` is a checkpoint that ships with the package, named `<architecture>.<tag>`.
+`dtram_<name>` is the DT-RAM around the timm architecture `<name>`, with the same tags. Every architecture of
+the installed timm has one. `dtram` takes the architecture as `backbone`. Every folder of `weights/` is a
+checkpoint that ships with the package, named `<architecture>.<tag>`.
 """
 
 import json
@@ -22,18 +22,18 @@ from timm.models import (
 from timm.models._hub import load_model_config_from_path
 from timm.models._pretrained import DefaultCfg, PretrainedCfg
 
-# timm's public reader of these copies every entry, which takes longer than all the rest of this module.
+# timm's public function copies every entry, which takes longer than the rest of this module.
 from timm.models._registry import _model_pretrained_cfgs, _model_with_tags
 
-from . import small_encoders  # noqa: F401  (registers the encoder of the MNIST model)
+from . import small_encoders  # noqa: F401  (registers the encoders of small glimpses)
 from .dtram import DTRAM
 from .encoder import check_backbone, has_classifier, module_names, own_size, size_keywords
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = {path.parent.name: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*/config.json"))}
-IMAGE_SIZE = 512  # section 4.2, with a context view of 448 and glimpses of 224 pixels
+IMAGE_SIZE = 512  # section 4.2, with context views of 448 and glimpses of 224 pixels
 VIEWS = ("context", "context_size", "glimpse_crop", "glimpse_size", "glimpse_scales")
-# The model of section 4.2 for MNIST: every look is a glimpse, the first one too.
+# The MNIST model of section 4.2: every look is a glimpse.
 MNIST = {
     "backbone": "glimpse_mlp",
     "num_classes": 10,
@@ -51,7 +51,7 @@ MNIST = {
 
 
 def _around(encoder: PretrainedCfg) -> PretrainedCfg:
-    """An encoder's configuration as its DT-RAM's: preprocessing and weights stay, names go one level down."""
+    """Turn an encoder's configuration into its DT-RAM's, with "encoder." before the names of modules."""
     return replace(
         encoder,
         architecture=None,
@@ -73,20 +73,20 @@ def _shipped_cfg(name: str) -> PretrainedCfg:
 
 
 def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
-    """All tags of a DT-RAM: its encoder's first, so that the default is to start from that, then our own."""
+    """All tags of a DT-RAM: the encoder's, of which the first is the default, then the shipped ones."""
     cfgs = {}
     for name in _model_with_tags[encoder]:
         tag = name.partition(".")[2]
         cfgs[tag] = _around(_model_pretrained_cfgs[name])
     for name in SHIPPED:
         if name.startswith(f"{architecture}."):
-            cfgs.pop("", None)  # no tag stands for no weights
+            cfgs.pop("", None)  # an empty tag means no weights
             cfgs[name.partition(".")[2]] = _shipped_cfg(name)
     return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
 
 
 def _views(backbone: str, image_size: int | None, in_chans: int) -> dict:
-    """The paper's two views, scaled to the image, if the encoder takes both; else its own size for both."""
+    """View sizes: the paper's two, scaled to the image, if the encoder takes both; else the encoder's own."""
     side = image_size or IMAGE_SIZE
     large, small = (max(32, side * sixteenths // 512 * 32) for sixteenths in (14, 7))
     if size_keywords(backbone, {large, small}, in_chans)[0] is not None:
@@ -112,13 +112,16 @@ def _create(
     encoder_cfg: dict | None = None,
     **defaults,
 ) -> DTRAM:
-    """Build a model with the caller's keywords, else those of its shipped checkpoint, else `defaults`.
+    """Build a model by the caller's keywords, then its shipped checkpoint's, then `defaults`.
 
-    Pretrained weights are those of a whole DT-RAM where the checkpoint is one. Where it is timm's, they start
-    the encoder, through timm's own loader.
+    Pretrained weights of a DT-RAM fill the whole model. Those of timm fill the encoder alone.
 
     Args:
-        encoder_cfg: where timm finds the encoder's weights, if not under the tag of this variant.
+        variant: our timm name.
+        pretrained: whether to load weights.
+        kwargs: the caller's keywords.
+        encoder_cfg: timm's configuration of the encoder's weights; by default that of the variant's tag.
+        defaults: keywords of the variant.
     """
     config = kwargs.get("pretrained_cfg")
     if config is None and pretrained:
@@ -154,7 +157,7 @@ def _create(
 
 
 def _adapt(cfg: dict, channels: int, side: int, aggregate: str | None) -> None:
-    """Make a configuration that of the model as it was built."""
+    """Correct a timm configuration by the channels, the image size and the answer of the built model."""
     cfg["input_size"] = (channels, side, side)
     if aggregate == "last":
         cfg["classifier"] = "head"
@@ -166,7 +169,7 @@ def _adapt(cfg: dict, channels: int, side: int, aggregate: str | None) -> None:
 def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
     """A DT-RAM around `backbone`: any timm model, with its tag, as `hf-hub:...` or as `local-dir:...`.
 
-    The preprocessing is that model's, and so are the weights of the encoder if `pretrained`.
+    The preprocessing, and with `pretrained` the encoder's weights, are those of the timm model.
     """
     backbone = kwargs.get("backbone", "resnet50")
     if isinstance(kwargs.get("pretrained_cfg"), dict):
@@ -188,12 +191,12 @@ def dtram(pretrained: bool = False, **kwargs) -> DTRAM:
 
 
 def dtram_glimpse_mlp(pretrained: bool = False, **kwargs) -> DTRAM:
-    """DT-RAM of 8-pixel glimpses at 28-pixel digits, the paper's for MNIST; every tag has its own steps."""
+    """The paper's DT-RAM for MNIST (section 4.2), with glimpses of 8 pixels; the steps depend on the tag."""
     return _create("dtram_glimpse_mlp", pretrained, kwargs, **MNIST)
 
 
 def _of_architecture(backbone: str):
-    """The entry point `dtram_<backbone>`."""
+    """Make the entry point `dtram_<backbone>`."""
 
     def create(pretrained: bool = False, **kwargs) -> DTRAM:
         return _create(create.__name__, pretrained, kwargs, backbone=backbone)

@@ -1,4 +1,4 @@
-"""All steps of every image, with every tensor kept: for training, and for measuring policies afterwards."""
+"""Rollouts (Eq. 2): all T steps of every image with every tensor kept, for training and evaluation."""
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,15 @@ def rollout(
     locations: Tensor | None,
     std: float,
 ) -> Rollout:
-    """Take all T steps, then read the heads of all of them at once.
+    """Take all T steps, then apply the heads to all steps at once.
 
     Args:
         model: a DTRAM.
         images: (B, C, H, W) floats.
-        num_rollouts: M per image; they share the context view.
-        noise: of N = B * M rollouts, what actions are drawn by; None takes the best ones.
-        locations: (N, T, 2), look there instead of asking the policy; a context step ignores its own.
-        std: of the location policy.
+        num_rollouts: M, the rollouts of one image; they share the context view.
+        noise: the randomness of the N = B * M rollouts; None takes the best actions.
+        locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
+        std: standard deviation of the location policy.
     """
     start = model.begin(images)
     states, samples = [start.repeat(num_rollouts)], []
@@ -42,7 +42,7 @@ def rollout(
 
 @torch.no_grad()
 def _choose(locator: nn.Module, state: State, noise: Tensor | None, std: float) -> Tensor:
-    """Where to look next, (N, 2), not yet clipped: the best location, or one drawn by `noise` (N, A')."""
+    """The next location (N, 2) before clipping: the best one, or one sampled by `noise` (N, A)."""
     plan = locator.plan(state)
     return locator.greedy(plan) if noise is None else locator.sample(plan, noise, std)
 
@@ -50,22 +50,22 @@ def _choose(locator: nn.Module, state: State, noise: Tensor | None, std: float) 
 def _read_heads(
     model: nn.Module, states: list[State], samples: Tensor, noise: Noise | None, std: float | None
 ) -> Rollout:
-    """What the heads say of all steps, with the steps in front: few, large operations, also backwards.
+    """Apply the heads to all steps at once: fewer and larger operations, forwards and backwards.
 
     Args:
         model: a DTRAM.
-        states: before the first look and after each.
-        samples: (T, N, 2), where each look went, not clipped.
-        noise: what actions were drawn by; None if they were not.
-        std: of the policy that chose the locations; None if they were given.
+        states: T + 1 states, before the first step and after each step.
+        samples: (T, N, 2), the locations before clipping.
+        noise: the randomness of the actions; None if the actions are the best ones.
+        std: standard deviation of the location policy; None if the locations were given.
     """
     after = State.over_time(states[1:])
     log_probs = torch.zeros_like(samples[:, :, 0])
-    first = int(model.context != "none")  # the first look that a policy chose
+    first = int(model.context != "none")  # index of the first step with a location of the policy
     if noise is not None and std is not None and len(samples) > first:
         plan = model.locator.plan(State.over_time(states[first:-1]))
-        drawn = model.locator.distribution(plan, std).log_prob(samples[first:])
-        log_probs = torch.cat([log_probs[:first], drawn])
+        sampled = model.locator.distribution(plan, std).log_prob(samples[first:])
+        log_probs = torch.cat([log_probs[:first], sampled])
     logits = model.logits(after)
     stop_logits = model.stop_logit(after, logits) if model.dynamic else torch.full_like(log_probs, torch.nan)
     begun = states[0].hidden.to(after.hidden.dtype)[None]
@@ -84,7 +84,10 @@ def _read_heads(
 
 
 def _choose_steps(model: nn.Module, stop_logits: Tensor, noise: Tensor | None) -> Tensor:
-    """T(n) of each rollout, (N, T) -> (N,): where it is drawn to stop, or first passes the threshold."""
+    """T(n), the step at which each rollout stops, (N, T) -> (N,) int64 in 1..T.
+
+    A rollout without `noise` stops where its stop probability is first above the threshold.
+    """
     if not model.dynamic:
         return torch.full((len(stop_logits),), model.num_steps, device=stop_logits.device)
     if noise is not None:

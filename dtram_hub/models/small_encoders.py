@@ -1,4 +1,4 @@
-"""Small encoders for small glimpses, registered with timm as `glimpse_convnet` and `glimpse_mlp`."""
+"""Encoders of small glimpses, registered with timm as `glimpse_convnet` and `glimpse_mlp`."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class GlimpseConvNet(nn.Module):
-    """Two strided convolutions and a linear layer that keeps where in the glimpse each stroke is.
+    """Three convolutions, two of them strided, and a linear layer.
 
-    For views of `img_size` pixels only: the features are flattened, not pooled, since a part of a digit
-    means something else on the left of a glimpse than on its right.
+    The features are flattened, not pooled, because the position of a stroke in the glimpse matters. The
+    encoder therefore takes views of `img_size` pixels only.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class GlimpseConvNet(nn.Module):
 
 
 class GlimpseMLP(nn.Module):
-    """What a glimpse shows and where it was taken, as one vector: the glimpse network of RAM (section 4.2).
+    """The glimpse network of RAM: one vector for the pixels and the location of a glimpse (section 4.2).
 
         what = ReLU(W_1 pixels), where = ReLU(W_2 location), features = ReLU(W_3 [what, where])
 
-    For views of `img_size` pixels only. A view without a location counts as taken in the middle.
+    The encoder takes views of `img_size` pixels only. The default location is the middle, (0, 0).
     """
 
     reads_locations = True
@@ -67,14 +67,14 @@ class GlimpseMLP(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = num_features
-        # Linear in the pixels, kept in the shape of a convolution: timm adapts its channels to `in_chans`.
+        # A linear layer in the shape of a convolution, whose channels timm adapts to `in_chans`.
         self.what = nn.Conv2d(in_chans, what_features, img_size)
         self.where = nn.Linear(2, where_features)
         self.fc = nn.Linear(what_features + where_features, num_features)
         self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
 
     def forward_features(self, x: Tensor, locations: Tensor | None = None) -> Tensor:
-        """Views (N, C, S, S) and where they were taken, (N, 2) in [-1, 1] -> (N, D)."""
+        """Encode views (N, C, S, S) at locations (N, 2) in [-1, 1] into (N, D)."""
         if locations is None:
             locations = x.new_zeros(len(x), 2)
         what = F.linear(x.flatten(1), self.what.weight.flatten(1), self.what.bias)
@@ -89,7 +89,7 @@ class GlimpseMLP(nn.Module):
 
 
 def _cfg(side: int, first_conv: str) -> dict:
-    """Grey views of `side` pixels, in [0, 1]."""
+    """The timm configuration for grey views of `side` pixels in [0, 1]."""
     return {
         "input_size": (1, side, side),
         "num_classes": 10,

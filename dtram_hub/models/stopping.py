@@ -1,6 +1,6 @@
-"""When to stop: stop policies (section 3.3, Eq. 6), each one class and one line of `STOPPERS`.
+"""Stop policies (section 3.3, Eq. 6). Each policy is one class and one line of `STOPPERS`.
 
-A policy gives one logit after every look; its sigmoid is the probability to stop there.
+A policy gives one logit after every step. The sigmoid of the logit is the probability to stop there.
 """
 
 import math
@@ -13,9 +13,9 @@ WIDTH = 128  # of the hidden layer of small stop policies
 
 
 class StopPolicy(nn.Module):
-    """What all stop policies answer; a policy of its own says what it reads and how wide that is.
+    """The interface of all stop policies. A subclass defines `reads` and the layers that fit its width.
 
-    net: from what it reads to the logit.
+    net: the layers, from the output of `reads` to the logit.
     """
 
     def __init__(self, *layers: nn.Module):
@@ -24,7 +24,7 @@ class StopPolicy(nn.Module):
         self.reset(None)
 
     def reads(self, hidden: Tensor, logits: Tensor, looks: Tensor) -> Tensor:
-        """What the decision depends on, (.., N, R); arguments as in `logit`, `logits` without gradient."""
+        """The input (.., N, R) of `net`; arguments as in `logit`, but `logits` have no gradient."""
         raise NotImplementedError
 
     def logit(self, hidden: Tensor, logits: Tensor, looks: Tensor) -> Tensor:
@@ -32,20 +32,20 @@ class StopPolicy(nn.Module):
 
         Args:
             hidden: (.., N, H), h_t.
-            logits: (.., N, C), the answer so far; C may be 0. No gradient reaches them: the answer is read,
-                never bent to the decision.
-            looks: int64 that broadcasts over (.., N), the looks taken.
+            logits: (.., N, C), the answer so far; C may be 0. No gradient reaches them, because the decision
+                to stop must not change the answer.
+            looks: int64 that broadcasts over (.., N), the number of looks taken.
         """
         return self.net(self.reads(hidden, logits.detach(), looks).to(hidden.dtype)).squeeze(-1).float()
 
     def sample(self, logit: Tensor, noise: Tensor) -> Tensor:
-        """Whether to stop: (..) logits and (..) uniform noise -> (..) bool."""
+        """Decide whether to stop: logits (..) and uniform noise (..) -> (..) bool."""
         return noise < logit.sigmoid()
 
     def reset(self, num_steps: int | None) -> None:
-        """Stop with probability 1 / `num_steps` after any look, so that every number of steps is tried.
+        """Set the probability to stop to 1 / `num_steps` after every step, so that training tries all steps.
 
-        None: stop after the first look, as before any training.
+        With None the probability is 0.73, so that a greedy prediction stops after its first step.
         """
         last = self.net[-1]
         nn.init.zeros_(last.weight)
@@ -65,7 +65,7 @@ class StopPolicy(nn.Module):
 
 
 class Linear(StopPolicy):
-    """Decides from h alone, by one linear layer (the paper)."""
+    """One linear layer of h (section 3.3)."""
 
     def __init__(self, hidden_size: int):
         super().__init__(nn.Linear(hidden_size, 1))
@@ -75,7 +75,7 @@ class Linear(StopPolicy):
 
 
 class Confidence(StopPolicy):
-    """Reads h and how sure the answer is (the authors' decider reads the classifier as well)."""
+    """A small network of h and of `confidence` (the authors' code reads the classifier as well)."""
 
     def __init__(self, hidden_size: int):
         super().__init__(nn.Linear(hidden_size + 2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
@@ -85,7 +85,7 @@ class Confidence(StopPolicy):
 
 
 class Margin(StopPolicy):
-    """Reads how far the first choice is ahead of the second, and the looks taken: little, for few images."""
+    """A small network of `margin` and the number of looks: few inputs, for few training images."""
 
     def __init__(self, hidden_size: int):
         super().__init__(nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
@@ -99,7 +99,10 @@ STOPPERS: dict[str, type[StopPolicy]] = {"linear": Linear, "confidence": Confide
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """How sure an answer is: (.., C) -> (.., 2), log-odds of its first choice and entropy in nats."""
+    """Log-odds of the most probable class and entropy in nats: (.., C) -> (.., 2) float32.
+
+    Both are 0 if C is 0.
+    """
     if not logits.shape[-1]:
         return logits.new_zeros(*logits.shape[:-1], 2)
     log_probs = logits.float().log_softmax(-1)
@@ -109,7 +112,7 @@ def confidence(logits: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor) -> Tensor:
-    """How far an answer's first choice is ahead of its second, in nats: (.., C) -> (..) float32."""
+    """The difference between the two largest logits, in nats: (.., C) -> (..) float32 >= 0; 0 if C < 2."""
     if not logits.shape[-1]:
         return logits.new_zeros(logits.shape[:-1])
     best = logits.float().topk(min(2, logits.shape[-1]), dim=-1).values
@@ -117,10 +120,10 @@ def margin(logits: Tensor) -> Tensor:
 
 
 def first_stop(stops: Tensor) -> Tensor:
-    """The step at which each image stops: its first True, or the last step when there is none.
+    """The step at which each image stops: the first True, or T if there is none.
 
     Args:
-        stops: (N, T) bool, the wish to stop after each step.
+        stops: (N, T) bool, the decision after each step.
 
     Returns:
         (N,) int64 in 1..T.
@@ -131,15 +134,15 @@ def first_stop(stops: Tensor) -> Tensor:
 
 
 def stop_log_probs(stop_logits: Tensor, steps: Tensor) -> Tensor:
-    """Log-probability of each continue or stop action along the way (the a_t of Eq. 6).
+    """The log-probability of each action, to continue or to stop (a_t of Eq. 6).
 
     Args:
-        stop_logits: (N, T); sigmoid gives the probability to stop after that step.
-        steps: (N,) int64 in 1..T, where each image stopped.
+        stop_logits: (N, T), the logits of the probability p to stop after each step.
+        steps: (N,) int64 in 1..T, the step at which each image stopped.
 
     Returns:
-        (N, T): log(1 - p) while it continued, log p where it stopped, and 0 after that and at step T,
-        where stopping is no choice.
+        (N, T): log(1 - p) before the stop, log p at the stop and 0 after it. Step T has 0 as well, because
+        every image stops there.
     """
     num_steps = stop_logits.shape[1]
     step = torch.arange(1, num_steps + 1, device=stop_logits.device)
@@ -149,5 +152,5 @@ def stop_log_probs(stop_logits: Tensor, steps: Tensor) -> Tensor:
 
 
 def stop_entropies(stop_logits: Tensor) -> Tensor:
-    """Entropy in nats of each continue-or-stop decision, elementwise."""
+    """The entropy in nats of each decision to stop, elementwise: (..) -> (..) in [0, log 2]."""
     return F.softplus(stop_logits) - stop_logits * stop_logits.sigmoid()

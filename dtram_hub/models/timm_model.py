@@ -1,4 +1,4 @@
-"""What timm expects of a model: features and head, classifier, layer groups, saving and loading."""
+"""The timm interface of a DTRAM: features and head, classifier, layer groups, saving and loading."""
 
 import inspect
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from .records import State
 
 
 class TimmModel(nn.Module):
-    """The half of DTRAM that timm, its scripts and its users call."""
+    """The base class of DTRAM, with the methods that timm and its scripts call."""
 
     def arguments(self) -> dict:
-        """The constructor's keywords as they stand now; `DTRAM(**model.arguments())` has the same shape."""
+        """The constructor's present keywords; `DTRAM(**model.arguments())` has the same shapes."""
         signature = inspect.signature(type(self).__init__).parameters.values()
         names = [p.name for p in signature if p.kind is not p.VAR_KEYWORD and p.name != "self"]
         parts = {"locator": "locator_kind", "stopper": "stopper_kind"}
@@ -26,7 +26,7 @@ class TimmModel(nn.Module):
 
     @property
     def _model_args(self) -> dict:
-        # timm's savers write these into config.json, and its factory sets them once, before anything changes.
+        # timm's savers read this property. timm's factory sets it once, with arguments that may change later.
         return self.arguments()
 
     @_model_args.setter
@@ -35,30 +35,33 @@ class TimmModel(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
-        """H, the width of what the head reads."""
+        """H, the width of h, which the head reads."""
         return self.hidden_size
 
     @property
     def num_features(self) -> int:
-        """Width of `forward_features`."""
+        """The width of `forward_features`."""
         return self.hidden_size + (self.num_classes if self.answer.asks_encoder else 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, C): in evaluation those of `predict`, in training those of one sampled rollout."""
+        """Class logits (B, C) for images (B, C', H, W), at the steps described in `forward_features`."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """All that `forward_head` needs, (B, num_features): h at the step where each image stopped, and the
-        encoder's own part in the answer behind it, if there is one.
+        """The input (B, num_features) of `forward_head` at the step where each image stopped.
 
-        In evaluation these are the stops of `predict`, in training those of one sampled rollout.
+        It is h, then the encoder's own part of the answer, if there is one. In evaluation the images stop as
+        in `predict`, in training as in one sampled rollout.
+
+        Raises:
+            ValueError: images (B, C, H, W) of the wrong rank, dtype, channels or size, or an empty batch.
         """
         if not self.training:
             check_images(images, self.in_chans, self._least_size())
             return predict(self, images, self.stop_threshold, self.num_steps).features
         rollout = self.rollout(images, sample=True)
         stops = torch.arange(len(images), device=images.device), rollout.steps - 1
-        # With weight zero: logits teach a policy nothing, but DDP waits for all parameters to take part.
+        # The logits have no gradient to the policies. DDP waits for all gradients, so these are set to zero.
         policies = (self.locator, self.stopper, self.baseline)
         idle = sum(p.sum() for part in policies for p in part.parameters())
         hidden = rollout.hidden[stops]
@@ -67,17 +70,17 @@ class TimmModel(nn.Module):
         return self.join_features(State(hidden, rollout.steps, own))
 
     def join_features(self, state: State) -> Tensor:
-        """h (N, H) and the encoder's own part (N, C), if it has one -> (N, num_features)."""
+        """Join h (N, H) and the encoder's own part (N, C), if there is one, to (N, num_features)."""
         hidden, own = state.hidden, state.own
         return hidden if own is None else torch.cat([hidden, own.to(hidden.dtype)], dim=1)
 
     def split_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The inverse of `join_features`: h, and the encoder's own part or None."""
+        """The inverse of `join_features`: h (N, H), and the encoder's own part (N, C) or None."""
         hidden, own = features.tensor_split([self.hidden_size], dim=1)
         return hidden, own if self.num_features > self.hidden_size else None
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """What `forward_features` gave -> class logits (B, C), or h (B, H) if `pre_logits`."""
+        """Turn the output of `forward_features` into class logits (B, C), or h (B, H) if `pre_logits`."""
         hidden, own = self.split_features(features)
         if pre_logits or not self.num_classes:
             return hidden
@@ -86,14 +89,14 @@ class TimmModel(nn.Module):
     def forward_intermediates(
         self, images: Tensor, indices: int | list[int] | None = None, **kwargs
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The encoder's feature maps of the context view, behind `forward_features` as in timm.
+        """The output of `forward_features`, and the encoder's feature maps of the context view, as in timm.
 
         Args:
             images: (B, C, H, W) floats.
-            indices, kwargs: as in the encoder's own method; `intermediates_only` leaves out the features.
+            indices, kwargs: as in the encoder's method. `intermediates_only` leaves the features out.
 
         Raises:
-            ValueError: there is no context view.
+            ValueError: context="none", or images as in `forward_features`.
         """
         if self.context == "none":
             raise ValueError("context='none' has no context view whose intermediates could be given.")
@@ -104,15 +107,15 @@ class TimmModel(nn.Module):
 
     @property
     def feature_info(self) -> list[dict]:
-        """The encoder's, which `forward_intermediates` gives."""
+        """timm's description of the maps of `forward_intermediates`."""
         return self.encoder.feature_info
 
     def get_classifier(self) -> nn.Module:
-        """The head that reads class logits off h, or their correction where the encoder answers."""
+        """The head on h; its output is the class logits, or their correction (see `aggregate`)."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh head of `num_classes` on h, and on the encoder where it answers."""
+        """Give the model a fresh head, and the encoder a fresh classifier if the answer reads one."""
         if self.answer.asks_encoder:
             # timm before 1.0.31 takes no None; its new classifier is float32, on the CPU, in training mode.
             self.encoder.reset_classifier(num_classes, *(() if global_pool is None else (global_pool,)))
@@ -122,7 +125,7 @@ class TimmModel(nn.Module):
         self.head = head.to(self.input_to_hidden.weight).train(self.training)
 
     def group_matcher(self, coarse: bool = False) -> dict | Callable:
-        """Layer groups for layer-wise learning rates: the encoder's own, then all that sits on top of it."""
+        """Layer groups for layer-wise learning rates: the encoder's, then one for all other parameters."""
         if not hasattr(self.encoder, "group_matcher"):
             return {"stem": r"^encoder\."}
         groups = self.encoder.group_matcher(coarse=coarse)
@@ -138,7 +141,7 @@ class TimmModel(nn.Module):
         return {name: prefixed(patterns) for name, patterns in groups.items()}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that weight decay would harm, as the encoder and the policies list them."""
+        """The names of the parameters that weight decay would harm, from the encoder and the policies."""
         parts = {"encoder": self.encoder, "locator": self.locator, "stopper": self.stopper}
         return {
             f"{part}.{name}"
@@ -148,14 +151,14 @@ class TimmModel(nn.Module):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade compute for memory in the encoder, where it can."""
+        """Recompute activations of the encoder in the backward pass, which saves memory."""
         self.encoder.set_grad_checkpointing(enable)
 
     def load_encoder(self, source: str | None = None, **loading) -> None:
-        """Start the encoder from weights in timm's layout, through timm's own loader.
+        """Load the encoder's weights through timm's loader.
 
         Args:
-            source: a .safetensors file; None for the weights that timm knows, which it may have to download.
+            source: a .safetensors file in timm's layout; None for the weights that timm downloads.
             loading: `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`, as in timm.
 
         Raises:
@@ -165,20 +168,20 @@ class TimmModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "TimmModel":
-        """A saved DT-RAM, in evaluation mode: from a directory, or from the Hub by "org/name".
+        """Load a saved DT-RAM, in evaluation mode.
 
         Args:
-            source: the directory, or the repository.
+            source: a directory, or a repository "org/name" of the Hub.
             revision: branch, tag or commit of a repository.
-            kwargs: arguments of the model to change, such as `num_classes`; for a repository `token` and
-                `cache_dir` as well.
+            kwargs: constructor arguments to change, such as `num_classes`; `token` and `cache_dir` for a
+                repository.
 
         Raises:
             ValueError, PermissionError, ConnectionError: as in `dtram_hub.pull`.
         """
         if Path(source).is_dir():
             return checkpoint.load(source, **kwargs)
-        # Building a model must not load the Hub's client.
+        # Building a model must not import the client of the Hub.
         from ..sharing.pull import pull
 
         return pull(str(source), revision, **kwargs)
@@ -189,7 +192,7 @@ class TimmModel(nn.Module):
         checkpoint.save(self, directory, class_names or self.pretrained_cfg.get("label_names"))
 
     def push_to_hub(self, repo_id: str, **kwargs):
-        """Put the model on the Hub, as `dtram_hub.push`: the same keywords, the same result."""
+        """Upload the model to the Hub; keywords and result as in `dtram_hub.push`."""
         from ..sharing.push import push
 
         return push(self, repo_id, **kwargs)
