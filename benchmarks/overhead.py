@@ -55,6 +55,58 @@ def report(name: str, ours: float, bare: float) -> None:
     )
 
 
+def measure_prediction(name: str, batch: int, repeats: int) -> None:
+    """Print what a prediction costs whose steps follow `STOPS`."""
+    pattern = STOPS[batch]
+    model = timm.create_model(name).eval()
+    torch.nn.init.normal_(model.locator.linear.weight, std=0.02)
+    groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
+    cases = []
+    for steps in groups:
+        images = torch.randn(batch, 3, model.image_size, model.image_size)
+        found = predict_with_stops(model, images, steps)
+        assert torch.equal(found.steps, steps)
+        cases.append((images, steps, views_of(model, images, found)))
+
+    def ours() -> None:
+        for images, steps, _ in cases:
+            predict_with_stops(model, images, steps)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _, _, views in cases:
+            for view in views:
+                model.encoder(view)
+
+    title = f"predict, batch {batch}, {statistics.mean(pattern):.2f} steps"
+    report(title, **alternate({"ours": ours, "bare": bare}, repeats))
+
+
+def measure_training(name: str, batch: int, repeats: int) -> None:
+    """Print what a training step of the stage "dtram" costs."""
+    model = timm.create_model(name, num_classes=200)
+    enter_stage(model, Stage(kind="dtram", num_steps=model.num_steps))
+    task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
+    labels = torch.randint(0, 200, (batch,))
+    views = [model.view(images.float(), None).contiguous()]
+    views += [torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)] * (model.num_steps - 1)
+
+    def learn(loss: Tensor) -> None:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def ours() -> None:
+        learn(task(images, labels).total)
+
+    def bare() -> None:
+        learn(sum(model.encoder(view).mean() for view in views))
+
+    report(f"training step, batch {batch}", **alternate({"ours": ours, "bare": bare}, repeats))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,56 +124,10 @@ def main() -> None:
         f"{platform.machine()}, {args.threads} threads, python {platform.python_version()}, torch "
         f"{torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, seed {args.seed}"
     )
-
     for batch in args.batches:
-        pattern = STOPS[batch]
-        model = timm.create_model(args.model).eval()
-        torch.nn.init.normal_(model.locator.linear.weight, std=0.02)
-        groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
-        cases = []
-        for steps in groups:
-            images = torch.randn(batch, 3, model.image_size, model.image_size)
-            found = predict_with_stops(model, images, steps)
-            assert torch.equal(found.steps, steps)
-            cases.append((images, steps, views_of(model, images, found)))
-
-        def ours(cases=cases, model=model) -> None:
-            for images, steps, _ in cases:
-                predict_with_stops(model, images, steps)
-
-        @torch.no_grad()
-        def bare(cases=cases, model=model) -> None:
-            for _, _, views in cases:
-                for view in views:
-                    model.encoder(view)
-
-        mean = statistics.mean(pattern)
-        report(
-            f"predict, batch {batch}, {mean:.2f} steps",
-            **alternate({"ours": ours, "bare": bare}, args.repeats),
-        )
-
+        measure_prediction(args.model, batch, args.repeats)
     for batch in args.batches:
-        model = timm.create_model(args.model, num_classes=200)
-        enter_stage(model, Stage(kind="dtram", num_steps=model.num_steps))
-        task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
-        optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
-        images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
-        labels = torch.randint(0, 200, (batch,))
-        views = [model.view(images.float(), None).contiguous()]
-        views += [torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)] * (model.num_steps - 1)
-
-        def ours(task=task, optimizer=optimizer, images=images, labels=labels) -> None:
-            task(images, labels).total.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        def bare(task=task, optimizer=optimizer, views=views) -> None:
-            sum(task.model.encoder(view).mean() for view in views).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        report(f"training step, batch {batch}", **alternate({"ours": ours, "bare": bare}, args.train_repeats))
+        measure_training(args.model, batch, args.train_repeats)
 
 
 if __name__ == "__main__":
