@@ -262,7 +262,7 @@ def test_a_source_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) 
         ({"shuffle_buffer": 0}, r"data\.shuffle_buffer=0 is not an integer of at least 1"),
         ({"workers": -1}, r"data\.workers=-1 is not an integer of at least 0"),
         ({"source": "cub", "streaming": True}, r"data\.streaming=true reads from the Hub"),
-        ({"source": "hub:a/b", "streaming": True, "skip_broken": True}, "cannot be told in advance"),
+        ({"source": "hub:a/b", "streaming": True, "skip_broken": True}, "needs data.streaming=false"),
     ],
 )
 def test_a_bad_section_is_refused_by_its_key(settings: dict, message: str) -> None:

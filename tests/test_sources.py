@@ -194,7 +194,7 @@ def test_training_on_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:
         ("hub:me/none", {}, "'hub:me/none' is no data set on the Hub, or your token may not see it"),
         ("hub:whole", {}, "not of the form 'hub:org/name'"),
         ("imagefolder", {"streaming": True}, "data.streaming=true reads from the Hub"),
-        ("hub:me/whole", {"streaming": True, "skip_broken": True}, "cannot be told in advance"),
+        ("hub:me/whole", {"streaming": True, "skip_broken": True}, "needs data.streaming=false"),
     ],
 )
 def test_bad_hub_sources_are_named(hub: LoopbackHub, source: str, options: dict, message: str) -> None:

@@ -1,8 +1,8 @@
-"""Augmentation: random changes of training images, as functions of the images and of uniform random numbers.
+"""Augmentation: random changes of training images, as pure functions.
 
-No function here draws: every image comes with its own row of numbers in [0, 1), its *draws*, and the same
-draws give the same image, in whatever batch or process it is made. To add an augmentation, write a function
-of (images, setting, draws), name it in AUGMENTATIONS, and give its setting a field of `Augmentation`.
+Every image has a row of uniform random numbers in [0, 1), its *draws*. The same draws give the same image in
+any batch and process. A new augmentation is a function of (images, setting, draws), one line of AUGMENTATIONS
+and one field of `Augmentation` for its setting.
 """
 
 import itertools
@@ -20,13 +20,13 @@ from ..checks import check_choice, check_number
 
 DISTORTIONS = ("shift", "rotate", "scale", "bend")
 KNOTS = 4  # of the random displacement, along each side
-TRIES = 10  # parts of an image that are tried before the whole is kept
-ASPECTS = (3 / 4, 4 / 3)  # of these parts, width to height; as torchvision and timm have it
+TRIES = 10  # boxes that `crop_boxes` tries before it takes the whole image
+ASPECTS = (3 / 4, 4 / 3)  # range of width / height of a box, as in torchvision and timm
 COLOUR_ORDERS = list(itertools.permutations((tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)))
 
 
 def flip(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
-    """Mirror every other image, on average.
+    """Mirror each image with probability 1/2.
 
     Args:
         images: (B, C, H, W).
@@ -41,11 +41,11 @@ def flip(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
 
 
 def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
-    """Enlarge a random part of every image to the whole ("random resized crop").
+    """Enlarge a random box of every image to the whole image ("random resized crop").
 
     Args:
         images: (B, C, S, S) uint8.
-        least: the smallest part, as a share of the area, in (0, 1].
+        least: the smallest box, as a share of the image's area, in (0, 1].
         draws: (B, 2 * TRIES + 2).
 
     Returns:
@@ -62,9 +62,9 @@ def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
 
 
 def crop_boxes(least: float, side: int, draws: Tensor) -> Tensor:
-    """The parts that `crop` enlarges: area uniform in [least, 1], aspect log-uniform in ASPECTS.
+    """The boxes that `crop` enlarges: area uniform in [least, 1], aspect log-uniform in ASPECTS.
 
-    Of TRIES such parts the first that fits into the image is taken; if none fits, the whole image.
+    The first of TRIES boxes that fits into the image is taken, or the whole image if none fits.
 
     Returns:
         (B, 4) int64: top, left, height, width in pixels.
@@ -76,18 +76,18 @@ def crop_boxes(least: float, side: int, draws: Tensor) -> Tensor:
     widths, heights = (areas * aspects).sqrt().round(), (areas / aspects).sqrt().round()
     sizes = torch.stack([heights, widths], dim=2).clamp(min=1)
     fits = (sizes <= side).all(2)
-    first = fits.int().argmax(1)  # the first of the largest
+    first = fits.int().argmax(1)  # argmax returns the first of equal values
     sizes = torch.where(fits.any(1)[:, None], sizes[torch.arange(len(draws)), first], float(side))
     corners = (draws[:, 2 * TRIES :] * (side - sizes + 1)).floor()
     return torch.cat([corners, sizes], dim=1).long()
 
 
 def colour(images: Tensor, most: float, draws: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of every image, in a random order; the hue stays.
+    """Multiply brightness, contrast and saturation of every image, in a random order, by random factors.
 
     Args:
         images: (B, C, S, S) uint8.
-        most: the most by which each of the three changes, as a share, in [0, 1].
+        most: each factor is uniform in [1 - most, 1 + most]; in [0, 1].
         draws: (B, 4): one for each factor, one for the order.
 
     Returns:
@@ -104,14 +104,13 @@ def colour(images: Tensor, most: float, draws: Tensor) -> Tensor:
 
 
 def distort(images: Tensor, most: dict[str, float], draws: Tensor) -> Tensor:
-    """Move, turn, stretch and bend every image a little; the outside of an image is zero.
+    """Shift, rotate, scale and bend every image. Pixels outside of the image are zero.
 
     Args:
         images: (B, C, S, S) uint8.
-        most: "shift", the most that an image moves each way, in pixels; "rotate", the most that it turns
-            either way, in degrees; "scale", the most that it grows or shrinks, height and width apart, as a
-            share of its size; "bend", the standard deviation in pixels of a smooth random displacement
-            (elastic distortion). Missing ones are 0.
+        most: the largest "shift" in pixels along each axis, the largest "rotate" in degrees, the largest
+            "scale" of height and of width as a share of the side, and "bend", the standard deviation in
+            pixels of a smooth random displacement (elastic distortion). A missing key is 0.
         draws: (B, 5 + 2 * KNOTS**2).
 
     Returns:
@@ -131,7 +130,7 @@ def distort(images: Tensor, most: dict[str, float], draws: Tensor) -> Tensor:
     return F.grid_sample(images.float(), grid, align_corners=False).round().to(torch.uint8)
 
 
-# In the order in which they are applied: the function, and how many random numbers it takes for an image.
+# In the order of application: the function, and the number of draws that it takes for an image.
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = {
     "flip": (flip, 1),
     "crop": (crop, 2 * TRIES + 2),
@@ -142,15 +141,15 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = 
 
 @dataclass
 class Augmentation:
-    """Settings of every augmentation, and all of them as one function; the defaults change nothing.
+    """The settings of all augmentations, and their composition; the defaults change nothing.
 
-    flip: mirror every other image.
-    crop: the smallest part that is enlarged to the whole image, as a share of its area; 1 keeps the whole.
-    colour: the most by which brightness, contrast and saturation change, as a share.
-    distort: at most these distortions, see `distort`.
+    flip: whether to mirror images at random.
+    crop: the smallest box that is enlarged to the whole image, as a share of its area, in (0, 1].
+    colour: the largest change of brightness, contrast and saturation, as a share, in [0, 1].
+    distort: the largest distortions, see `distort`.
 
     Raises:
-        ValueError: a setting is out of range; it is named as the recipe names it, `data.crop`.
+        ValueError: a setting is out of range; the message names its recipe key.
     """
 
     flip: bool = False
@@ -167,17 +166,17 @@ class Augmentation:
 
     @property
     def used(self) -> list[str]:
-        """Names of the augmentations whose settings are not the defaults."""
+        """The names of the augmentations whose settings differ from the defaults."""
         unchanged = type(self)()
         return [name for name in AUGMENTATIONS if getattr(self, name) != getattr(unchanged, name)]
 
     @property
     def columns(self) -> int:
-        """How many random numbers an image takes."""
+        """The number of draws of one image."""
         return sum(AUGMENTATIONS[name][1] for name in self.used)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change images.
+        """Apply the augmentations in `used`, in order.
 
         Args:
             images: (B, C, S, S) uint8.

@@ -1,6 +1,6 @@
 """The cache of canvases: decoded images in memory-mapped files.
 
-Few machines decode JPEGs as fast as they train, so every image is decoded once.
+Every image is decoded once, because few machines decode JPEGs as fast as they train.
 """
 
 import hashlib
@@ -28,22 +28,22 @@ CHUNK = 256  # images decoded at a time
 def load_canvases(
     split: Dataset, name: str, size: int, in_chans: int, cache: Path | str | None = None
 ) -> tuple[Tensor, list[int]]:
-    """All canvases of a split, decoded the first time and mapped into memory from then on.
+    """Map all canvases of a split into memory; the first call decodes them into a file.
 
-    The file is keyed by the bytes of all images and by the settings. Of several processes one decodes, the
-    others wait. A process that dies leaves no file that would pass for a whole one.
+    The name of the file is a checksum of all images and settings. One of several processes decodes, and the
+    others wait. A killed process leaves no file under the final name.
 
     Args:
-        split: with a column `image` of {"path", "bytes"}.
-        name: of the split, for messages.
+        split: a data set with a column `image` of {"path", "bytes"}.
+        name: name of the split, for messages.
         size, in_chans: as in `decode`.
-        cache: folder for the files; CACHE unless given.
+        cache: folder for the files; CACHE by default.
 
     Returns:
-        (N, in_chans, size, size) uint8, zero where a file is unreadable; and the indices of those files.
+        Canvases (N, in_chans, size, size) uint8, zero for unreadable files; and the indices of those files.
 
     Raises:
-        ValueError: the disk has no room for the file.
+        ValueError: the disk is full, or the folder cannot be written.
     """
     cache = Path(cache or CACHE)
     cache.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def load_canvases(
     with FileLock(target.with_suffix(".lock")):
         if not (target.is_file() and broken.is_file()):
             _write(split, name, size, in_chans, target, broken)
-    # Private pages: nobody can change the file through the tensor.
+    # mmap_mode="c" maps private pages: a change of the tensor does not reach the file.
     images = torch.from_numpy(np.load(target, mmap_mode="c"))
     return images, json.loads(broken.read_text())
 
@@ -70,7 +70,7 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, br
     )
     unreadable = []
     try:
-        # Not through a map: where a disk or a quota runs full, a write says so and a map kills the process.
+        # A write reports a full disk or quota. A write through a map would kill the process.
         with partial.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -89,7 +89,7 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, br
 
 
 def _key(split: Dataset, size: int, in_chans: int) -> str:
-    """A name for canvases of these very images with these settings."""
+    """The checksum of all images and settings."""
     digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:

@@ -1,4 +1,4 @@
-"""Decoding: a photograph of any size and kind becomes a *canvas*, a square uint8 image of one size."""
+"""Decoding: photographs of any size and mode become *canvases*, square uint8 images of one size."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +12,10 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.De
 
 
 def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
-    """Make the canvas of one photograph: its shorter side is fitted to `size`, its centre is kept.
+    """Decode one photograph, resize its shorter side to `size` and crop the centre.
 
     Args:
-        file: {"path", "bytes"}, as `datasets.Image(decode=False)` has it.
+        file: {"path", "bytes"}, as in `datasets.Image(decode=False)`.
         size: side of the canvas in pixels.
         in_chans: 1 for grey, 3 for RGB.
 
@@ -24,7 +24,7 @@ def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
     """
     try:
         with Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
-            # A large JPEG is decoded at a fraction of its size.
+            # A large JPEG is decoded at a fraction of its size, which is faster.
             image.draft("L" if in_chans == 1 else "RGB", (2 * size, 2 * size))
             image = as_photograph(image, in_chans)
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
@@ -34,9 +34,9 @@ def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
 
 
 def as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
-    """Turn an image as its EXIF says, and make it 8 bits of grey (`in_chans` 1) or of RGB (3)."""
+    """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip all above 255
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit levels at 255
         image = image.point(lambda level: level / 257)
     return image.convert("L" if in_chans == 1 else "RGB")
 
@@ -47,6 +47,6 @@ def read_content(file: dict) -> bytes:
 
 
 def decode_all(files: list[dict], size: int, in_chans: int) -> list[np.ndarray | None]:
-    """`decode` many photographs on all cores; None stands for each unreadable file."""
+    """`decode` many photographs on all cores; None for each unreadable file."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda file: decode(file, size, in_chans), files))

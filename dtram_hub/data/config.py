@@ -1,30 +1,31 @@
-"""The section `data` of a recipe: where images come from, how they are split, read and augmented."""
+"""The recipe's section `data`: the source of the images, their splits, reading and augmentation."""
 
 from dataclasses import dataclass, field
 
 from ..checks import check_integer, check_number
 from .augment import Augmentation
 
-HUB = "hub:org/name"  # how a data set of the Hub is named
+HUB = "hub:org/name"  # form of the name of a data set on the Hub
 
 
 @dataclass
 class Origin:
-    """Where images come from and how they are split.
+    """The source of the images and their splits.
 
-    source: "digits" (embedded, nothing to download), "mnist", "imagefolder" (one folder per class, optionally
-        under train/, validation/ and test/), "parquet", "cub" and "cars" (CUB-200-2011 and Stanford Cars as
-        they are distributed), or "hub:org/name", a data set of the Hub.
-    root: the folder of the data; for "mnist" that of its four original .gz files, or None for the Hub's copy.
-    options: keyword arguments of the source alone: of "digits" those of `load_digits`, of "mnist"
-        `num_validation`, the number of training images to hold out.
-    skip_broken: leave unreadable files out instead of refusing them.
-    validation_fraction, test_fraction: the share of train to hold out where the source lacks the split.
-    streaming: read train from the Hub while training, instead of downloading and decoding all of it before;
-        only for "hub:org/name".
-    shuffle_buffer: of a streamed split, how many undecoded images are held to be shuffled.
-    cache: folder for decoded images; beside the Hub's cache unless given.
-    workers: processes that read and augment training images ahead; 0 does so in the training process.
+    source: "digits" (embedded), "mnist", "imagefolder" (a folder per class, optionally under train/,
+        validation/ and test/), "parquet", "cub" (CUB-200-2011), "cars" (Stanford Cars), or "hub:org/name".
+    root: the folder of the data. "mnist" takes a folder with the four original .gz files, or None to download
+        them from the Hub.
+    options: keyword arguments of the source: those of `load_digits` for "digits", `num_validation` for
+        "mnist".
+    skip_broken: whether to leave unreadable files out; otherwise they are an error.
+    validation_fraction, test_fraction: the share of train to hold out if the source lacks the split, in
+        (0, 0.9].
+    streaming: whether to read train from the Hub during training, without a download beforehand; only for
+        "hub:org/name".
+    shuffle_buffer: number of undecoded images from which a stream picks its next one at random.
+    cache: folder for decoded images; beside the Hub's cache by default.
+    workers: number of processes that read and augment training images; 0 for the training process itself.
     """
 
     source: str = "digits"
@@ -44,7 +45,7 @@ class DataConfig(Augmentation, Origin):
     """All keys of the section: those of `Origin`, then those of `Augmentation`.
 
     Raises:
-        ValueError: a value is out of range, or two do not go together.
+        ValueError: a value is out of range, or two values exclude each other.
     """
 
     def __post_init__(self) -> None:
@@ -58,7 +59,9 @@ class DataConfig(Augmentation, Origin):
                 f"data.streaming=true reads from the Hub; data.source={self.source!r} is no {HUB!r}."
             )
         if self.streaming and self.skip_broken:
-            raise ValueError("data.skip_broken=true cannot be told in advance of data.streaming=true.")
+            raise ValueError(
+                "data.skip_broken=true needs data.streaming=false; a stream meets broken files in training."
+            )
 
     @property
     def on_hub(self) -> bool:
@@ -67,6 +70,6 @@ class DataConfig(Augmentation, Origin):
 
 
 def check_grey(config: DataConfig, in_chans: int) -> None:
-    """ValueError unless a source of grey images is asked for one channel."""
+    """ValueError unless `in_chans` is 1, for a source of grey images."""
     if in_chans != 1:
         raise ValueError(f"in_chans={in_chans}; data.source={config.source!r} is grey and takes in_chans=1.")

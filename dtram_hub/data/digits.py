@@ -1,9 +1,8 @@
-"""Cluttered digits: the embedded data set, made from scikit-learn's real handwritten digits.
+"""Cluttered digits: the embedded data set, generated from scikit-learn's scans of handwritten digits.
 
-After the cluttered translated task of the Recurrent Attention Model: every image is a black canvas with one
-digit anywhere on it, and with fragments of other digits scattered around as clutter. Nothing is downloaded.
-The 1,797 scans (8x8 pixels) are split once: no scan of training, whole or as a fragment, is in validation or
-test.
+The task is the cluttered translated MNIST of the original RAM (Mnih et al. 2014). Every image is a black
+canvas with one digit at a random position and with fragments of other digits as clutter. Each of the 1,797
+scans of 8x8 pixels belongs to one split, whole and as fragments. Nothing is downloaded.
 """
 
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ class ClutteredDigits:
 
 
 def scans_of(split: str) -> np.ndarray:
-    """Indices into scikit-learn's digits that belong to a split; splits share none."""
+    """The indices of a split's scans in scikit-learn's digits, (N,) int64; splits share none."""
     start = 0
     for name, size in SPLIT_SIZES.items():
         if name == split:
@@ -41,7 +40,7 @@ def scans_of(split: str) -> np.ndarray:
 
 
 def enlarge(scans: np.ndarray, factor: int) -> np.ndarray:
-    """(N, 8, 8) scans in 0..16 -> (N, 8 * factor, 8 * factor) uint8, bilinear."""
+    """Enlarge scans (N, 8, 8) in 0..16 bilinearly to (N, 8 * factor, 8 * factor) uint8."""
     position = (np.arange(scans.shape[1] * factor) + 0.5) / factor - 0.5
     low = np.clip(np.floor(position).astype(int), 0, scans.shape[1] - 2)
     weight = np.clip(position - low, 0, 1)
@@ -53,7 +52,10 @@ def enlarge(scans: np.ndarray, factor: int) -> np.ndarray:
 def paste(
     canvases: np.ndarray, patches: np.ndarray, top: np.ndarray, left: np.ndarray, rows: np.ndarray
 ) -> None:
-    """Lay K patches (K, P, P) over canvases[rows] (K,); the brighter pixel stays. Changes `canvases`."""
+    """Paste K patches (K, P, P) into canvases[rows]; the brighter pixel stays. Changes `canvases`.
+
+    `top`, `left` and `rows` are (K,) integers.
+    """
     span = np.arange(patches.shape[1])
     index = (rows[:, None, None], (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :])
     canvases[index] = np.maximum(canvases[index], patches)
@@ -70,18 +72,18 @@ def cluttered_digits(
     fragment: int = 12,
     zoom: int = 1,
 ) -> ClutteredDigits:
-    """Generate one split, the same for the same arguments on every machine.
+    """Generate one split. The same arguments give the same images on every machine.
 
     Args:
         split: "train", "validation" or "test".
-        num_images: how many images to make.
-        seed: of everything but the split of the scans.
+        num_images: number of images.
+        seed: seed of positions and clutter. The scans of a split do not depend on the seed.
         canvas: side of the images in pixels.
-        enlargement: each 8x8 scan becomes 8 * enlargement pixels wide.
-        max_clutter: each image has 0 to this many fragments, all counts alike.
+        enlargement: a digit is 8 * enlargement pixels wide.
+        max_clutter: the largest number of fragments in an image; all numbers from 0 are equally frequent.
         fragment: side of a fragment in pixels.
-        zoom: above 1, close-ups: a window near the digit, canvas / zoom pixels wide, is magnified to fill
-            the canvas; the most clutter is divided by it.
+        zoom: above 1 the images are close-ups: windows near the digit, canvas / zoom pixels wide, enlarged to
+            the canvas, with at most max_clutter / zoom fragments.
 
     Raises:
         ValueError: an unknown split, a digit or fragment too large, a zoom that does not divide the canvas.
@@ -90,7 +92,7 @@ def cluttered_digits(
     side = SCAN_SIZE * enlargement
     if side > canvas or fragment > side:
         raise ValueError(
-            f"fragment={fragment}, digits of 8 * enlargement={side} and canvas={canvas} must not decrease."
+            f"fragment={fragment}, 8 * enlargement={side}, canvas={canvas}; accepted are rising sizes."
         )
     if canvas % zoom:
         raise ValueError(f"zoom={zoom} does not divide canvas={canvas}.")
@@ -117,14 +119,14 @@ def cluttered_digits(
 
 
 def enlarged_scans(split: str, enlargement: int) -> tuple[np.ndarray, np.ndarray]:
-    """The scans of a split: images (N, P, P) uint8 with P = 8 * enlargement, labels (N,)."""
+    """The enlarged scans of a split: images (N, P, P) uint8 with P = 8 * enlargement, labels (N,) int64."""
     chosen = scans_of(split)
     scans, labels = datasets.load_digits(return_X_y=True)
     return enlarge(scans[chosen].reshape(-1, SCAN_SIZE, SCAN_SIZE), enlargement), labels[chosen]
 
 
 def fragments(digits: np.ndarray, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut random squares out of random digits (N, P, P): (count, size, size)."""
+    """Cut random squares (count, size, size) out of random digits (N, P, P)."""
     donor = rng.integers(len(digits), size=count)
     top, left = rng.integers(digits.shape[1] - size + 1, size=(2, count))
     span = np.arange(size)
@@ -146,7 +148,13 @@ def load_digits(
     max_clutter: int = 8,
     fragment: int = 12,
 ) -> Data:
-    """The embedded data set as splits, and "closeup", magnified training scans; clutter is the difficulty."""
+    """Generate all splits, with "closeup" for close-ups of training scans. The difficulty is the clutter.
+
+    Keyword arguments as in `cluttered_digits`; `zoom` is that of "closeup".
+
+    Raises:
+        ValueError: `in_chans` is not 1, or as in `cluttered_digits`.
+    """
     check_grey(config, in_chans)
 
     def make(name: str, count: int, zoom: int = 1) -> Split:

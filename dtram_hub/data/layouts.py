@@ -1,7 +1,7 @@
-"""Layouts of photographs: each becomes a `datasets` object of undecoded files and labels.
+"""Layouts of photographs on disk and on the Hub, each read into a `datasets` object of undecoded files.
 
-Splits are called train, validation and test; a split that a source lacks is missing. The columns are `image`,
-a {"path", "bytes"} of which one may be None, and `label`, a `ClassLabel` with the names of the classes.
+The splits are train, and validation and test where the source has them. The column `image` holds {"path",
+"bytes"}, of which one may be None. The column `label` is a `ClassLabel` with the names of the classes.
 """
 
 from pathlib import Path
@@ -10,18 +10,18 @@ import datasets
 from scipy.io import loadmat
 
 SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation"}
-HIDDEN = (".", "__")  # beginnings of names that `datasets` passes over
+HIDDEN = (".", "__")  # `datasets` ignores names with these prefixes
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
 def open_hub(name: str, streaming: bool = False) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """A data set of the Hub, by "org/name".
+    """Open a data set of the Hub, "org/name".
 
-    The first image column and the first column of classes are taken, whatever their names. With `streaming`
-    each file is downloaded when it is needed, and the classes must be declared as `ClassLabel`.
+    The images are its first column of images, the labels its first column of classes. With `streaming` a file
+    is downloaded when its rows are read, and the classes must be declared as `ClassLabel`.
 
     Raises:
-        ValueError: no such data set, no images or no classes in it.
+        ValueError: no such data set, or a data set without images or classes.
         ConnectionError: the Hub does not answer.
     """
     if name.count("/") != 1:
@@ -40,35 +40,47 @@ def open_hub(name: str, streaming: bool = False) -> datasets.DatasetDict | datas
 
 
 def open_parquet(root: Path) -> datasets.DatasetDict:
-    """A folder of parquet files, as `Dataset.to_parquet` writes them; their names tell the splits."""
+    """Open a folder of parquet files, as `Dataset.to_parquet` writes them; file names give the splits.
+
+    Raises:
+        ValueError: no parquet files, or files without images or classes.
+    """
     if not any(root.rglob("*.parquet")):
         raise ValueError(f"data.root={str(root)!r} holds no .parquet files.")
     return _as_images(datasets.load_dataset("parquet", data_dir=str(root)), f"data.root={str(root)!r}")
 
 
 def open_imagefolder(root: Path) -> datasets.DatasetDict:
-    """One folder of images per class, optionally under train/, validation/ and test/."""
-    where = f"data.root={str(root)!r}"
+    """Open a folder of images per class, optionally under train/, validation/ and test/.
+
+    Raises:
+        ValueError: an empty folder, files that are not equally deep, or no images.
+    """
+    origin = f"data.root={str(root)!r}"
     try:
         found = datasets.load_dataset("imagefolder", data_dir=str(root), drop_labels=False)
     except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
-        raise ValueError(f"{where} holds no images that can be read as a folder per class.") from error
+        raise ValueError(f"{origin} holds no images in a folder per class.") from error
     empty = _empty_folders(root)
     if empty:
-        raise ValueError(f"{where}: the folder {str(empty[0])!r} is empty; fill or remove it.")
+        raise ValueError(f"{origin}: the folder {str(empty[0])!r} is empty; fill or remove it.")
     named_by_folder = isinstance(found["train"].features.get("label"), datasets.ClassLabel)
-    found = _as_images(found, where)
+    found = _as_images(found, origin)
     depths = {
         len(Path(file["path"]).parts): file["path"] for split in found.values() for file in split["image"]
     }
     if named_by_folder and len(depths) > 1:
         one, other = list(depths.values())[:2]
-        raise ValueError(f"{where}: {one} and {other} are not equally deep; accepted is a folder per class.")
+        raise ValueError(f"{origin}: {one} and {other} are not equally deep; accepted is a folder per class.")
     return found
 
 
 def open_cub(root: Path) -> datasets.DatasetDict:
-    """CUB-200-2011 in its original layout, or any subset of its classes; its bounding boxes are not used."""
+    """Open CUB-200-2011 in its original layout, or a subset of its classes. Bounding boxes are not read.
+
+    Raises:
+        ValueError: a list or an image is missing, or two lists name different images.
+    """
     root = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
     for name in CUB_FILES:
         if not (root / name).is_file():
@@ -91,7 +103,11 @@ def open_cub(root: Path) -> datasets.DatasetDict:
 
 
 def open_cars(root: Path) -> datasets.DatasetDict:
-    """Stanford Cars: `cars_annos.mat`, the devkit with cars_train/ and cars_test/, or a folder per class."""
+    """Open Stanford Cars: `cars_annos.mat`, devkit/ with cars_train/ and cars_test/, or a folder per class.
+
+    Raises:
+        ValueError: another layout, or a missing image or label file.
+    """
     one, devkit = root / "cars_annos.mat", root / "devkit"
     if one.is_file():
         found = _mat(one)
@@ -124,7 +140,7 @@ def open_cars(root: Path) -> datasets.DatasetDict:
 
 
 def _empty_folders(root: Path) -> list[Path]:
-    """Folders without any file below them; each would be a class that is lost in silence."""
+    """Folders without a file below them. `datasets` would drop the class of each without a message."""
 
     def visible(path: Path) -> bool:
         return not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
@@ -159,31 +175,31 @@ def _of_files(rows: dict[str, list[tuple[Path, int]]], names: list[str], root: P
     )
 
 
-def _as_images(found: datasets.DatasetDict, where: str) -> datasets.DatasetDict:
+def _as_images(found: datasets.DatasetDict, origin: str) -> datasets.DatasetDict:
     """Give splits and columns the names of this module; leave the images undecoded."""
     found = type(found)({SYNONYMS.get(name, name): split for name, split in found.items()})
     if "train" not in found:
-        raise ValueError(f"{where} has the splits {', '.join(found)}, and no train split.")
+        raise ValueError(f"{origin} has the splits {', '.join(found)}, and no train split.")
     features = found["train"].features or {}
     image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if image is None:
         raise ValueError(
-            f"{where} has no column of images; its columns are {', '.join(features) or 'unknown'}."
+            f"{origin} has no column of images; its columns are {', '.join(features) or 'unknown'}."
         )
     label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if label is None and "label" in features and not isinstance(found, datasets.IterableDatasetDict):
         found, label = found.class_encode_column("label"), "label"
     if label is None:
-        raise ValueError(f"{where} must hold at least two classes, and has none: no column is a ClassLabel.")
+        raise ValueError(f"{origin} must hold at least two classes, and has none: no column is a ClassLabel.")
     found = found.select_columns([image, label])
     for old, new in ((image, "image"), (label, "label")):
         found = found if old == new else found.rename_column(old, new)
     names = found["train"].features["label"].names
     if len(names) < 2:
-        raise ValueError(f"{where} must hold at least two classes; it has {', '.join(names)}.")
+        raise ValueError(f"{origin} must hold at least two classes; it has {', '.join(names)}.")
     for name, split in found.items():
         if split.features["label"].names != names:
-            raise ValueError(f"{where}: {name} and train do not have the same classes.")
+            raise ValueError(f"{origin}: {name} and train have different classes.")
     return found.cast_column("image", datasets.Image(decode=False))
 
 

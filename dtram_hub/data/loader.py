@@ -1,8 +1,7 @@
 """One epoch of training images through `torch.utils.data.DataLoader`.
 
-The order of an epoch and the augmentation of every image are functions of a key alone, usually (seed, stage,
-epoch). They depend neither on the number of processes nor on that of workers, so a run that was cut off goes
-on exactly, also with other numbers of both.
+The order of an epoch and the augmentation of every image are functions of a key, such as (seed, stage,
+epoch). They do not depend on the numbers of processes and workers, so a resumed run may change both.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from .augment import Augmentation
 from .splits import Joined, Split, index_batches
 from .stream import Stream
 
-ORDER, DRAWS = (), (1,)  # spawn keys: the random numbers of one are independent of the other's
+ORDER, DRAWS = (), (1,)  # spawn keys: each use has its own random numbers
 
 
 def train_loader(
@@ -32,16 +31,16 @@ def train_loader(
 ) -> DataLoader:
     """This process's share of every batch of one epoch, augmented.
 
-    Every image comes once, over all processes, save those that do not fill a last batch.
+    All processes together read every image once, except an incomplete last batch.
 
     Args:
-        split: to train on. Of a stream every process reads all rows, and decodes its share.
+        split: the images. Every process reads all rows of a stream, and decodes its share.
         batch_size: images per batch over all processes, a multiple of `world`.
         seed: the key of the epoch, such as (seed, stage, epoch).
         rank, world: this process and the number of processes.
-        augmentation: of the images; none unless given.
-        workers: processes that read, decode and augment ahead; 0 does so in this process.
-        pin_memory: put batches where they are copied to a GPU without waiting.
+        augmentation: none by default.
+        workers: number of processes that read, decode and augment; 0 for this process itself.
+        pin_memory: whether to pin the memory of batches, for faster copies to a GPU.
 
     Yields:
         images (batch_size / world, C, S, S) uint8, labels (batch_size / world,) int64.
@@ -52,7 +51,7 @@ def train_loader(
     augmentation = augmentation or Augmentation()
     draws = epoch_draws(seed, len(split), augmentation.columns)
     order = epoch_seed(seed, ORDER)
-    # The loader draws a seed for its workers, from torch's global generator unless it is given another.
+    # Without a generator of its own the loader would draw from torch's global one.
     common = {"num_workers": workers, "pin_memory": pin_memory, "generator": torch.Generator()}
     if isinstance(split, Stream):
         return DataLoader(
@@ -72,19 +71,19 @@ def train_loader(
 def epoch_draws(key: tuple[int, ...], num_images: int, columns: int) -> Tensor:
     """Uniform random numbers in [0, 1) for all images of an epoch: (num_images, columns) float32.
 
-    Row i belongs to image i of a split, or to the i-th image that a stream gives.
+    Row i belongs to image i of a split, or to the i-th image of a stream.
     """
     generator = torch.Generator().manual_seed(epoch_seed(key, DRAWS))
     return torch.rand(num_images, columns, generator=generator)
 
 
 def epoch_seed(key: tuple[int, ...], use: tuple[int, ...] = ORDER) -> int:
-    """One seed from a key, another one for each use."""
+    """One seed from a key; each `use` gives another seed."""
     return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
 
 
 class AugmentedImages(Dataset):
-    """A split whose images are read and augmented a whole batch at a time."""
+    """A split that reads and augments a whole batch at a time."""
 
     def __init__(self, split: Split | Joined, augmentation: Augmentation, draws: Tensor):
         self.split, self.augmentation, self.draws = split, augmentation, draws
@@ -102,9 +101,9 @@ class AugmentedImages(Dataset):
 
 
 class StreamedBatches(IterableDataset):
-    """Batches of a stream: each of W workers reads all rows and decodes every W-th batch.
+    """Batches of a stream, in the same order for any number of workers.
 
-    So the order is that of one reader. Rows are small as long as they are not decoded.
+    Each of W workers reads all rows, which are small, and decodes every W-th batch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""MNIST: from the four original idx files, or from the Hub; every pixel is checked against its checksum."""
+"""MNIST, from the four original idx files or from the Hub, verified by checksums."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ IDX_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-# sha256 of the pixels and of the labels alone, as bytes in their original order: the same from either source.
+# sha256 of the pixels and of the labels, without headers: the same for the files and for the Hub.
 CHECKSUMS = {
     "train": (
         "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -33,17 +33,17 @@ CHECKSUMS = {
 
 
 def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """One split of MNIST.
+    """Read one split of MNIST.
 
     Args:
-        root: folder with the four original .gz files; without one, the Hub's `ylecun/mnist` is downloaded.
+        root: folder with the four original .gz files; None downloads `ylecun/mnist` from the Hub.
         split: "train" (60,000 images) or "test" (10,000).
 
     Returns:
         images (N, 28, 28) uint8, labels (N,) uint8.
 
     Raises:
-        ValueError: a file is missing, truncated or not what it should be; it is named.
+        ValueError: a file is missing or truncated, or has another checksum; the message names the file.
     """
     if root is None:
         arrays = to_arrays(datasets.load_dataset(HUB_ID, split=split))
@@ -54,7 +54,7 @@ def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndar
     count = NUM_IMAGES[split]
     for array, name, checksum in zip(arrays, names, CHECKSUMS[split], strict=True):
         if hashlib.sha256(array.tobytes()).hexdigest() != checksum:
-            raise ValueError(f"{name}: not the {count} {split} items of MNIST (its checksum differs).")
+            raise ValueError(f"{name}: not the {count} {split} items of MNIST (the checksum differs).")
     images, labels = arrays
     return images.reshape(count, 28, 28), labels
 
@@ -62,7 +62,11 @@ def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndar
 def load_mnist(
     config: DataConfig, seed: int, image_size: int, in_chans: int, *, num_validation: int = 5_000
 ) -> Data:
-    """MNIST as splits; `num_validation` random training images are held out, which ones the seed decides."""
+    """Load MNIST and hold `num_validation` random training images out; another seed holds out others.
+
+    Raises:
+        ValueError: `in_chans` is not 1, `image_size` is not 28, or as in `read_mnist`.
+    """
     check_grey(config, in_chans)
     if image_size != 28:
         raise ValueError(f"image_size={image_size}; data.source='mnist' has images of 28 pixels.")
@@ -78,11 +82,14 @@ def load_mnist(
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """The bytes behind the header of a gzipped idx file: magic number, number of dimensions, their sizes."""
+    """The bytes after the header of a gzipped idx file.
+
+    The fourth byte of the header is the number of dimensions; the size of each follows in four bytes.
+    """
     if not path.is_file():
         raise ValueError(
             f"data.root has no {path.name} ({path}); data.source='mnist' takes a folder with the four "
-            "original .gz files, or none to load the Hub's copy."
+            "original .gz files, or null to download them from the Hub."
         )
     try:
         content = gzip.decompress(path.read_bytes())
@@ -93,6 +100,6 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def to_arrays(found: datasets.Dataset) -> list[np.ndarray]:
-    """The columns `image` and `label` of a dataset as the Hub has it: (N, H, W) uint8 and (N,) uint8."""
+    """The columns `image` and `label` of a data set of the Hub as (N, H, W) uint8 and (N,) uint8."""
     images = np.stack([np.asarray(image, dtype=np.uint8) for image in found["image"]])
     return [images, np.asarray(found["label"]).astype(np.uint8)]

@@ -1,4 +1,4 @@
-"""Photographs as splits: decoded and mapped into memory, or streamed from the Hub."""
+"""Splits of photographs: decoded and mapped into memory, or streamed from the Hub."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,11 @@ def load_folder(
     image_size: int,
     in_chans: int,
 ) -> Data:
-    """The photographs under `config.root`, which are laid out as `layout` reads them."""
+    """Load the photographs under `config.root`; `layout` is a function of `layouts`.
+
+    Raises:
+        ValueError: no folder, another layout, unreadable images, or a class without training images.
+    """
     if config.root is None or not Path(config.root).is_dir():
         raise ValueError(
             f"data.root={config.root!r} is not a folder; data.source={config.source!r} reads one."
@@ -34,7 +38,12 @@ def load_folder(
 
 
 def load_hub(config: DataConfig, seed: int, image_size: int, in_chans: int) -> Data:
-    """A data set of the Hub, streamed or downloaded."""
+    """Load a data set of the Hub, streamed or downloaded.
+
+    Raises:
+        ValueError: no such data set, unreadable images, or a class without training images.
+        ConnectionError: the Hub does not answer.
+    """
     found = open_hub(config.source.removeprefix("hub:"), config.streaming)
     if config.streaming:
         return _streamed(found, config, seed, image_size, in_chans)
@@ -49,7 +58,7 @@ def _decoded(
     image_size: int,
     in_chans: int,
 ) -> Data:
-    """Decode a source's splits, and hold out of train those that it lacks."""
+    """Decode a source's splits; hold the splits that it lacks out of train."""
     class_names = found["train"].features["label"].names
     splits, broken = {}, []
     for name in [name for name in ("train", "validation", "test") if name in found]:
@@ -63,7 +72,7 @@ def _decoded(
     if broken and not config.skip_broken:
         listed = "\n  ".join(broken)
         raise ValueError(
-            f"{origin} holds {len(broken)} files that are no readable images; mend or remove them, "
+            f"{origin} holds {len(broken)} files that are no readable images; repair or remove them, "
             f"or pass data.skip_broken=true:\n  {listed}"
         )
     for name, split in splits.items():
@@ -77,7 +86,7 @@ def _decoded(
 def _streamed(
     found: datasets.IterableDatasetDict, config: DataConfig, seed: int, image_size: int, in_chans: int
 ) -> Data:
-    """Train as a stream; validation and test in memory."""
+    """Load train as a stream, and validation and test into memory."""
     train, count, held = divide(found, config.source, seed, _fractions(config))
     splits = {"train": Stream(train, count, image_size, in_chans, config.shuffle_buffer)}
     splits |= {name: Split(*decode_rows(rows, image_size, in_chans)) for name, rows in held.items()}
@@ -85,12 +94,12 @@ def _streamed(
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:
-    """How much of train to hold out for each split, in this order."""
+    """The share of train to hold out for each split, in the order of holding out."""
     return {"test": config.test_fraction, "validation": config.validation_fraction}
 
 
 def _check_classes(split: Split, name: str, class_names: list[str], origin: str) -> None:
-    """Refuse classes without training images; log those without images in another split."""
+    """ValueError for a class without training images; a message for a class without images elsewhere."""
     check_labels(split.labels, len(class_names))
     present = set(split.labels.tolist())
     lacking = [class_name for label, class_name in enumerate(class_names) if label not in present]

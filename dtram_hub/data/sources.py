@@ -1,7 +1,7 @@
-"""Sources: every name that `data.source` may have, and the one function that loads it.
+"""Sources: each value of `data.source`, and the function that loads it.
 
-To add a source, write a function of (config, seed, image_size, in_chans) that returns `Data`, and name it in
-SOURCES. Its keyword-only arguments are the keys that `data.options` may have.
+A new source is a function of (config, seed, image_size, in_chans) that returns `Data`, and one line of
+SOURCES. The function's keyword-only arguments are the keys of `data.options`.
 """
 
 import inspect
@@ -33,16 +33,16 @@ def load(config: DataConfig, *, seed: int, image_size: int, in_chans: int) -> Da
     """Load every split of a data source.
 
     Args:
-        config: names the source, and says how to split and read it.
+        config: the recipe's section `data`.
         seed: another seed generates or holds out other images.
-        image_size: side S of the images, in pixels.
+        image_size: side of the images in pixels.
         in_chans: 1 for grey, 3 for RGB.
 
     Raises:
-        ValueError: an unknown source or option, no images or broken ones, too small a class.
+        ValueError: an unknown source or option, no images, unreadable images, or a class with too few.
         ConnectionError: the Hub does not answer.
     """
-    accelerate.PartialState()  # accelerate's loggers ask it which process is the main one
+    accelerate.PartialState()  # accelerate's loggers need it to know the main process
     name = HUB if config.on_hub else config.source
     check_choice("data.source", name, SOURCES)
     parameters = inspect.signature(SOURCES[name]).parameters.values()

@@ -1,7 +1,7 @@
-"""Splits: named sets of uint8 images, all of one size, in memory or mapped into it.
+"""Splits: named sets of uint8 images of one size, in memory or mapped into it.
 
-Splits are called train, validation, test; the embedded digits also have closeup, for the encoder alone.
-Validation is held out of train, with every class in proportion; test is never looked at before the end.
+The names are train, validation and test; the embedded digits add closeup, for the stage of the encoder alone.
+Training reads train, chooses weights on validation, and answers test once, at the end.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from .stream import Stream
 
 @dataclass
 class Split:
-    """Images with their labels; splits that were held out of one another share their canvases.
+    """N images with their labels; a split and the splits held out of it share their canvases.
 
-    canvases: (M, C, S, S) uint8, mapped from a file where they may be larger than memory.
+    canvases: (M, C, S, S) uint8, in memory or mapped from a file.
     labels: (N,) int64.
-    difficulty: (N,) int64 where the source knows one.
-    rows: (N,) int64, the canvas of each image; None where they are in order, and M = N.
+    difficulty: (N,) int64, if the source has one.
+    rows: (N,) int64, the canvas of each image; None where M = N and canvas i is image i.
     """
 
     canvases: Tensor
@@ -33,11 +33,11 @@ class Split:
         return len(self.labels)
 
     def at(self, index: Tensor) -> Tensor:
-        """A copy of the images at `index` (B,) int64: (B, C, S, S) uint8."""
+        """Copy the images at `index` (B,) int64, as (B, C, S, S) uint8."""
         return self.canvases[index if self.rows is None else self.rows[index]]
 
     def take(self, index: Tensor) -> "Split":
-        """The images at `index`, indices (K,) int64 or a mask (N,) bool, as a split on the same canvases."""
+        """A split of the images at `index`, (K,) int64 or a mask (N,) bool, on the same canvases."""
         rows = torch.arange(len(self)) if self.rows is None else self.rows
         difficulty = None if self.difficulty is None else self.difficulty[index]
         return replace(self, rows=rows[index], labels=self.labels[index], difficulty=difficulty)
@@ -45,7 +45,7 @@ class Split:
 
 @dataclass
 class Joined:
-    """Splits one after the other, each on its own canvases; nothing is copied but the images asked for."""
+    """Several splits as one, each on its own canvases, which are not copied."""
 
     parts: list[Split]
 
@@ -57,7 +57,7 @@ class Joined:
         return len(self.labels)
 
     def at(self, index: Tensor) -> Tensor:
-        """A copy of the images at `index` (B,) int64: (B, C, S, S) uint8."""
+        """Copy the images at `index` (B,) int64, as (B, C, S, S) uint8."""
         owner = torch.bucketize(index, self.ends, right=True)
         images = self.parts[0].canvases.new_empty(len(index), *self.parts[0].canvases.shape[1:])
         for number, part in enumerate(self.parts):
@@ -68,7 +68,7 @@ class Joined:
 
 @dataclass
 class Data:
-    """Named splits, the class names in the order of the labels, and how many broken files were left out."""
+    """The splits by name, the class names in the order of the labels, and the number of skipped files."""
 
     splits: dict[str, Split | Stream]
     class_names: list[str]
@@ -76,10 +76,10 @@ class Data:
 
 
 def join(splits: dict[str, Split | Stream], names: list[str]) -> Split | Joined | Stream:
-    """The named splits as one.
+    """Join the named splits.
 
     Raises:
-        ValueError: no such split, or a stream among several: a stream stands alone.
+        ValueError: no such split, or a stream among several splits.
     """
     for name in names:
         check_choice("split", name, splits)
@@ -102,11 +102,11 @@ def index_batches(
     Args:
         num_images: size of the split.
         batch_size: images per batch over all processes.
-        seed: of the shuffling, the whole order depends on nothing else; None keeps the order and the rest.
+        seed: seed of the shuffled order; None does not shuffle.
         rank, world: this process and the number of processes.
 
     Yields:
-        (batch_size / world,) int64. Shuffled epochs drop the last, incomplete batch, unordered ones keep it.
+        (batch_size / world,) int64. An incomplete last batch is dropped if shuffled, and kept otherwise.
     """
     if seed is None:
         order, end = torch.arange(num_images), num_images
@@ -120,7 +120,10 @@ def index_batches(
 def hold_out(
     split: Split, fraction: float, seed: int, name: str, class_names: list[str]
 ) -> tuple[Split, Split]:
-    """What is left of a split, and `fraction` of every class of it, at least one image, as the split `name`.
+    """Hold `fraction` of every class, and at least one image, out of a split.
+
+    Returns:
+        The rest of the split, and the new split `name`.
 
     Raises:
         ValueError: a class has fewer than two images.

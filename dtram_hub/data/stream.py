@@ -1,4 +1,4 @@
-"""Training images that stay on the Hub and are read as they are needed, in a new order every epoch."""
+"""Streams: training images that are read from the Hub during training, in a new order every epoch."""
 
 import functools
 import hashlib
@@ -23,9 +23,10 @@ class Stream:
     """A split of which only a few images are in memory.
 
     dataset: an `IterableDataset` of undecoded images and labels.
-    num_images: the number of its images.
-    image_size, in_chans: of decoded images.
-    buffer: how many undecoded images are held to be shuffled.
+    num_images: number of images in `dataset`.
+    image_size: side S of decoded images in pixels.
+    in_chans: channels C of decoded images.
+    buffer: number of undecoded images from which the next one is picked at random.
     """
 
     dataset: datasets.IterableDataset
@@ -40,9 +41,9 @@ class Stream:
     def batches(self, batch_size: int, seed: int) -> Iterator[list[dict]]:
         """Whole batches of undecoded rows, in an order that depends on the seed alone.
 
-        Every image comes once, save those that do not fill a last batch.
+        Every image comes once, except an incomplete last batch.
         """
-        # Not iter(dataset): inside a DataLoader's worker process this would give a part of the rows.
+        # In a DataLoader's worker iter(dataset) would give a part of the rows; .iter(READ) gives all.
         chunks = self.dataset.shuffle(seed=seed, buffer_size=self.buffer).iter(READ)
         rows = (
             {"image": image, "label": label}
@@ -53,7 +54,7 @@ class Stream:
             yield list(itertools.islice(rows, batch_size))
 
     def decode(self, rows: list[dict]) -> tuple[Tensor, Tensor]:
-        """Images (N, C, S, S) uint8 and labels (N,) int64 of rows.
+        """Decode rows into images (N, C, S, S) uint8 and labels (N,) int64.
 
         Raises:
             ValueError: an image is unreadable.
@@ -64,19 +65,19 @@ class Stream:
 def divide(
     found: datasets.IterableDatasetDict, source: str, seed: int, fractions: dict[str, float]
 ) -> tuple[datasets.IterableDataset, int, dict[str, list[dict]]]:
-    """Divide a source into training images to be streamed and splits to be held in memory.
+    """Divide a source into a stream of training images and splits in memory.
 
     Args:
         found: the splits of the source.
-        source: its name, for messages.
+        source: name of the source, for messages.
         seed: another seed holds out other images.
-        fractions: the share of train to hold out for each split that the source lacks.
+        fractions: for each split in memory, the share of train to hold out if the source lacks the split.
 
     Returns:
         The training images, their number, and the rows of each split in `fractions`.
 
     Raises:
-        ValueError: nothing is left for a split.
+        ValueError: a split would be empty.
     """
     train, lacking = found["train"], [name for name in fractions if name not in found]
     held = {name: list(found[name]) for name in fractions if name in found}
@@ -84,7 +85,7 @@ def divide(
     count = info.num_examples if info else None
     if lacking:
         logger.info(
-            f"data: {source} has no {' and no '.join(lacking)} split; reading it once to hold some of it out"
+            f"data: {source} has no {' and no '.join(lacking)} split; reading train once to hold images out"
         )
         assigned = functools.partial(assign, seed=seed, shares={name: fractions[name] for name in lacking})
         held |= {name: [] for name in lacking}
@@ -96,7 +97,7 @@ def divide(
                 held[name].append(row)
         train = train.filter(functools.partial(_is_train, assigned))
     elif not count:
-        logger.info(f"data: {source} does not say how many images it has; reading it once to count them")
+        logger.info(f"data: {source} does not give its number of images; reading train once to count them")
         count = sum(1 for _ in train)
     for name, rows in held.items():
         if not rows:
@@ -105,12 +106,12 @@ def divide(
 
 
 def assign(row: dict, *, seed: int, shares: dict[str, float]) -> str:
-    """Assign a row to a split by the content of its image, since the order changes with every epoch.
+    """The name of a row's split, from a checksum of its image, because the order of rows changes.
 
     Args:
-        row: with an undecoded `image`.
+        row: {"image", ..}, undecoded.
         seed: another seed assigns other rows.
-        shares: of all rows, by the name of the split; the rest is "train".
+        shares: the share of all rows for each split; the rest is "train".
     """
     digest = hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()
     rest = int.from_bytes(digest[:8]) / 2**64
@@ -126,7 +127,7 @@ def _is_train(assigned: functools.partial, row: dict) -> bool:
 
 
 def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Tensor]:
-    """Rows of `image` and `label` -> (N, in_chans, size, size) uint8 and (N,) int64.
+    """Decode rows of `image` and `label` into (N, in_chans, size, size) uint8 and (N,) int64.
 
     Raises:
         ValueError: an image is unreadable.
@@ -135,6 +136,8 @@ def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Ten
     for row, canvas in zip(rows, canvases, strict=True):
         if canvas is None:
             path = row["image"]["path"]
-            raise ValueError(f"streamed image {path!r} is unreadable; read it without streaming.")
+            raise ValueError(
+                f"streamed image {path!r} is unreadable; data.streaming=false can skip such files."
+            )
     images = np.stack(canvases) if rows else np.empty((0, in_chans, size, size), np.uint8)
     return torch.from_numpy(images), torch.tensor([row["label"] for row in rows], dtype=torch.int64)
