@@ -1,4 +1,4 @@
-"""A budget of looks: by its stop threshold one DT-RAM serves every mean number of steps from 1 to T."""
+"""Budgets: the stop threshold of a DT-RAM for a given mean number of steps (section 4.3)."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from ..models.stopping import first_stop
 
 
 def threshold_for(stop_probs: Tensor, mean_steps: float) -> float:
-    """The stop threshold that spends `mean_steps` per image: the largest that stays within it.
+    """The largest stop threshold at which the mean steps of N images are at most `mean_steps`.
 
     Args:
-        stop_probs: (N, T), the probability to stop after every step of N held-out images.
-        mean_steps: the budget, at least 1.
+        stop_probs: (N, T), the probability to stop after each step of N held-out images.
+        mean_steps: the budget, >= 1.
 
     Returns:
-        A threshold in [0, 1]; 1, never stopping early, where the budget allows all T steps.
+        A threshold in [0, 1]; 1, at which no image stops early, if the budget allows T steps.
     """
     levels = [0.0, *stop_probs.flatten().unique().tolist(), 1.0]
     low, high = 0, len(levels)
@@ -29,19 +29,19 @@ def threshold_for(stop_probs: Tensor, mean_steps: float) -> float:
 
 @torch.no_grad()
 def calibrate(model: DTRAM, images: Tensor, mean_steps: float = 3.0, batch_size: int = 128) -> float:
-    """Set `model.stop_threshold` so that images like these take `mean_steps` looks on average.
+    """Set `model.stop_threshold` for a budget of mean steps, from held-out images.
 
     Args:
         model: a DTRAM.
-        images: (N, C, H, W) floats, held out of training.
-        mean_steps: the budget, in 1..T.
+        images: (N, C, H, W) floats, not used in training.
+        mean_steps: the budget, a number in [1, T].
         batch_size: images per rollout.
 
     Returns:
-        The threshold, which is also kept in the model and in what is saved of it.
+        The new threshold; `save_pretrained` keeps it.
 
     Raises:
-        ValueError: a budget outside of 1..T.
+        ValueError: the budget lies outside of [1, T].
     """
     check_number("mean_steps", mean_steps, 1, model.num_steps)
     training = model.training
