@@ -1,7 +1,7 @@
 """A small architecture of every module of timm: built, trained, fitted with a new classifier, run; as shapes.
 
-Modules whose smallest model has more than 60 million parameters are left to `benchmarks/encoder_census.py`,
-and so is `sequencer2d`, which takes long.
+Modules whose smallest model has more than 60 million parameters are left to the long suite, which has every
+architecture, and so is `sequencer2d`, which takes long.
 """
 
 import pytest
@@ -30,7 +30,11 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+OURS = timm.list_models("dtram*") + timm.list_models(module="small_encoders")
+OTHERS = [name for name in timm.list_models(exclude_filters=OURS) if name not in NAMES]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")
