@@ -210,7 +210,7 @@ def test_whole_loss_by_hand(dynamic: bool) -> None:
         actions = stop_log_probs(stop_logits, steps)[0, :2] * (reward - baselines[0, 1:3])
         expected = expected - actions.sum() - 0.3 * stop_entropies(stop_logits[0, :2]).sum()
     torch.testing.assert_close(found.total, expected)
-    torch.testing.assert_close(found.reward, torch.tensor(reward))
+    torch.testing.assert_close(found.mean_return, torch.tensor(reward))
 
 
 def test_shares_of_a_batch_add_up_to_the_whole() -> None:

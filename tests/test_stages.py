@@ -37,8 +37,8 @@ def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) 
     output = tmp_path / "run"
     words = ["stages.ram.epochs=0", "stages.dtram.epochs=4", "stages.dtram.split=validation"]
     printed = train(f"output={output}", *words)
-    rewards = [float(word) for word in re.findall(r"dtram .*reward ([\d.]+)", printed)]
-    assert max(rewards) > rewards[-1], "the test needs a last epoch that is not the best"
+    returns = [float(word) for word in re.findall(r"dtram .*train return ([\d.]+)", printed)]
+    assert max(returns) > returns[-1], "the test needs a last epoch that is not the best"
     state, kept = output / "checkpoints" / "001-00004", load_file(output / "stages" / "dtram.safetensors")
     last = load_file(state / "model.safetensors")
     assert all(torch.equal(last[f"model.{name}"], tensor) for name, tensor in kept.items())

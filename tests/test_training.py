@@ -135,7 +135,7 @@ def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe
     output, _ = finished
     assert f"output='{output}' holds a run already; pass --resume" in refusal(f"output={output}")
     assert "has another 'seed'" in refusal(f"output={output}", "seed=1", "--resume")
-    assert "holds no run to go on with" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
+    assert "holds no run to continue" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
 
 
 def test_validate_agrees_with_the_run(finished: tuple[Path, str]) -> None:

@@ -1,10 +1,10 @@
-"""Train a DT-RAM through its whole curriculum: encoder -> RAM with 2, 3, .. T steps -> DT-RAM.
+"""Train a DT-RAM through its curriculum: encoder -> RAM with 2, 3, .. T steps -> DT-RAM.
 
-    accelerate launch training/train.py [recipe.yaml] [key=value ...] [--resume]
+    accelerate launch training/train.py [recipe] [key=value ...] [--resume]
 
-A recipe is a file, or the name of one of `recipes/`. Without one it trains on the embedded cluttered digits,
-in minutes on a CPU. With `--resume` a run that was cut off goes on from its last finished epoch and ends with
-the weights it would have had anyway.
+A recipe is a YAML file, or the name of a file in `recipes/`. The default, `digits`, takes minutes on a CPU.
+With `--resume` an interrupted run continues after its last finished epoch, to the same weights as without
+the interruption.
 """
 
 import argparse
@@ -46,9 +46,9 @@ from dtram_hub.models.records import Noise
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"
-# Keys that change nothing of the weights, and may differ when a run goes on.
+# Keys that do not affect the weights, and may change when a run is resumed.
 FREE_KEYS = ("threads", "data.workers")
-# Uses of a seed, beside those of the data: the noise of a batch, and all else that a process draws.
+# Spawn keys of seeds: for the noise of a batch, and for all other randomness of a process.
 NOISE, PROCESS = (2,), (3,)
 
 logger = get_logger("dtram_hub.train")
@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="*", metavar="recipe | key=value")
-    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in output= after its last finished epoch"
+    )
     args = parser.parse_args(argv)
     recipes = [word for word in args.words if "=" not in word]
     overrides = [word for word in args.words if "=" in word]
@@ -75,10 +77,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class Run:
-    """One training run: a recipe, its data, its model, and how far it has come.
+    """One training run: a recipe, its data, its model and its progress.
 
-    Everything that can be wrong with the recipe, the data or the output folder is found out here, before
-    the first epoch, and raised as ValueError.
+    Raises:
+        ValueError: recipe, data or output folder are wrong. The constructor checks them all, so that no
+            training is lost.
     """
 
     def __init__(self, recipe: Recipe, resume: bool):
@@ -88,7 +91,7 @@ class Run:
         self.check_folder(resume)
         self.data = load_data(recipe)
         if self.data.skipped:
-            logger.info(f"data: left out {self.data.skipped} broken files")
+            logger.info(f"data: skipped {self.data.skipped} broken files")
         self.model = build_model(recipe, len(self.data.class_names))
         normalise = Normalise(self.model.pretrained_cfg).to(self.accelerator.device)
         self.evaluator = Evaluator(self.model, normalise, self.accelerator, 4 * recipe.batch_size)
@@ -108,9 +111,9 @@ class Run:
         self.borrow_stages(borrowed)
 
     def check_folder(self, resume: bool) -> None:
-        """Refuse to write over another run, or to continue one with another recipe."""
+        """ValueError if the folder holds a run, or with `resume` if it holds none with this recipe."""
         if resume and not self.folder.exists:
-            raise ValueError(f"--resume: output={str(self.folder)!r} holds no run to go on with.")
+            raise ValueError(f"--resume: output={str(self.folder)!r} holds no run to continue.")
         if resume:
             before, now = (flat(asdict(r)) for r in (read_recipe(self.folder.recipe_path), self.recipe))
             changed = [key for key in now if key not in FREE_KEYS and now[key] != before.get(key)]
@@ -118,12 +121,12 @@ class Run:
                 raise ValueError(f"--resume: the run in {str(self.folder)!r} has another {changed[0]!r}.")
         elif self.folder.exists:
             raise ValueError(
-                f"output={str(self.folder)!r} holds a run already; pass --resume to go on with it, "
-                "or output=FOLDER for another."
+                f"output={str(self.folder)!r} holds a run already; pass --resume to continue it, "
+                "or output=FOLDER for another folder."
             )
 
     def check_stages(self) -> None:
-        """Refuse a plan without stages, and stages that their splits do not fit."""
+        """ValueError for a plan without stages, an unknown split, or a split of too few batches."""
         if not self.stages:
             raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
         for stage in self.stages:
@@ -139,7 +142,7 @@ class Run:
                 )
 
     def open_folder(self) -> None:
-        """Make the run's folder, with the recipe as it is run."""
+        """Make the run's folder and write the recipe."""
         if self.accelerator.is_main_process:
             packages = (dtram_hub, timm, torch, accelerate)
             versions = [f"{package.__name__} {package.__version__}" for package in packages]
@@ -152,9 +155,9 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def borrow_stages(self, stages: list[Stage]) -> None:
-        """Take over the weights that another run has kept of these stages, and their training time.
+        """Copy the weights and the training time of these stages from the run in `stages_from`.
 
-        Parts that they did not train may differ in this run, and start afresh.
+        A part of another shape in this run, which the stages did not train, keeps its fresh weights.
         """
         if not stages:
             return
@@ -168,7 +171,7 @@ class Run:
         self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
 
     def train(self) -> None:
-        """Train all stages that are not done yet."""
+        """Train all stages that are not finished."""
         if self.recipe.trackers:
             self.accelerator.init_trackers("logs")
         while self.progress.stage < len(self.stages):
@@ -176,7 +179,7 @@ class Run:
             self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
 
     def train_stage(self, stage: Stage) -> None:
-        """Train one stage from where it stands, and keep the weights that do best on validation."""
+        """Train the remaining epochs of a stage, and keep the weights with the best validation return."""
         if self.progress.stage:
             before = self.stages[self.progress.stage - 1]
             checkpoint.load_weights(self.model, self.folder.stage_weights(before.name))
@@ -199,31 +202,31 @@ class Run:
         self.accelerator.free_memory()
 
     def keep_if_best(self, stage: Stage, scores: dict[str, float]) -> None:
-        """Validate, add the mean return to `scores`, and keep the weights if none were better.
+        """Add the validation return to `scores`, and save the weights if no earlier epoch had a higher one.
 
-        The return of a RAM is its accuracy. A stage that trains on validation cannot be judged by it: its
-        last epoch is kept.
+        The return of a RAM is its accuracy. A stage that trains on validation saves every epoch, because its
+        validation return says nothing about new images.
         """
         learned = "validation" in stage.splits
         if not learned:
             found = self.evaluator.predict(self.data.splits["validation"])
             discount = self.recipe.loss.discount if stage.dynamic else 1.0
             scores["validation_return"] = found.mean_return(discount)
-        score = scores.get("validation_return", scores["reward"])
-        # Of equals the last: few images to validate on tie often, and the rate has fallen further since.
+        score = scores.get("validation_return", scores["train_return"])
+        # Of equal epochs the last is kept: its learning rate was lower. Few validation images tie often.
         if learned or score >= self.progress.best:
             self.progress.best = score
             if self.accelerator.is_main_process:
                 checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
 
     def log(self, stage: Stage, epoch: int, scores: dict[str, float], seconds: float) -> None:
-        """Report an epoch to the trackers and on the screen."""
+        """Log the scores of an epoch to the trackers and to the screen."""
         self.accelerator.log({f"{stage.name}/{name}": value for name, value in scores.items()}, step=epoch)
-        told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
-        logger.info(f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  {told}  {seconds:.0f} s")
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+        logger.info(f"{stage.name:8} epoch {epoch + 1:2}/{stage.epochs}  {text}  {seconds:.0f} s")
 
     def train_epoch(self, stage: Stage, epoch: int) -> dict[str, float]:
-        """One pass over a stage's images: loss, reward and steps, each the mean over its rollouts.
+        """Train one epoch; return its mean loss, mean return and mean steps over all rollouts.
 
         Order, augmentation and noise depend on seed, stage and epoch alone.
         """
@@ -240,7 +243,7 @@ class Run:
             workers=recipe.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
-        # Gradients must not wait across an epoch's end, where the state is saved.
+        # A saved state holds no accumulated gradients, so an epoch ends with a step of the optimizer.
         count = max(1, len(loader) // recipe.accumulation * recipe.accumulation)
         quiet = not accelerator.is_main_process or not sys.stderr.isatty()
         batches = tqdm(itertools.islice(loader, count), stage.name, count, leave=False, disable=quiet)
@@ -248,14 +251,18 @@ class Run:
         totals = torch.zeros(3, dtype=torch.float64)
         for number, batch in enumerate(batches):
             loss = self.train_batch(stage, epoch, number, epoch + number / count, batch)
-            totals += torch.stack([loss.total, loss.reward, loss.steps]).detach().cpu().double()
+            totals += torch.stack([loss.total, loss.mean_return, loss.steps]).detach().cpu().double()
         totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / count
-        return dict(zip(("loss", "reward", "steps"), totals.tolist(), strict=True))
+        return dict(zip(("loss", "train_return", "steps"), totals.tolist(), strict=True))
 
     def train_batch(
         self, stage: Stage, epoch: int, number: int, elapsed: float, batch: tuple[Tensor, Tensor]
     ) -> Loss:
-        """One batch, `elapsed` epochs into the stage: loss, gradient and, unless gradients wait, a step."""
+        """Train one batch, `elapsed` epochs after the start of the stage, and return its loss.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
         settings, accelerator = self.recipe.optimizer, self.accelerator
         factor = rate_factor(settings, elapsed, stage.epochs)
         set_learning_rate(self.optimizer, stage.learning_rate * factor)
@@ -277,11 +284,11 @@ class Run:
         return loss
 
     def epoch_key(self, epoch: int) -> tuple[int, int, int]:
-        """All that the randomness of an epoch depends on."""
+        """The key of all randomness of an epoch: seed, stage, epoch."""
         return self.recipe.seed, self.progress.stage, epoch
 
     def draw_noise(self, stage: Stage, epoch: int, number: int) -> Noise:
-        """This process's share of the noise of a batch, which does not depend on the number of processes."""
+        """Draw the noise of a whole batch, and return the share of this process."""
         images = sum(len(self.data.splits[name]) for name in stage.splits)
         seed = epoch_seed((*self.epoch_key(epoch), number), NOISE)
         return self.accelerator.unwrap_model(self.task).draw_noise(
@@ -291,7 +298,7 @@ class Run:
         )
 
     def finish(self) -> None:
-        """Test every stage once, save the model, write and draw the results, print the table."""
+        """Test every stage once, then write the model, the metrics and the pictures and print a table."""
         self.model.to(self.accelerator.device)
         facts = {
             "seed": self.recipe.seed,
@@ -306,13 +313,13 @@ class Run:
 
 
 def find_recipe(word: str = "digits") -> Path:
-    """A recipe by its path, or one of `recipes/` by its name alone."""
+    """The path of a recipe: `word` itself, or the file in `recipes/` with this name."""
     named = RECIPES / f"{word}.yaml"
     return named if named.is_file() and not Path(word).is_file() else Path(word)
 
 
 def flat(values: dict, prefix: str = "") -> dict:
-    """Nested values by their full keys."""
+    """Flatten nested values to one level, by their full keys."""
     found = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -320,7 +327,7 @@ def flat(values: dict, prefix: str = "") -> dict:
 
 
 def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Go on from a saved state; ValueError when it is damaged, or of another optimizer or model."""
+    """Load a saved state; ValueError if it is damaged, or of another model or optimizer."""
     try:
         accelerator.load_state(str(state))
         fits = all("lr_scale" in group for group in optimizer.param_groups)
@@ -329,7 +336,7 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Opt
     if not fits:
         raise ValueError(
             f"--resume: the state in {str(state)!r} does not fit this version of the package; "
-            "accepted is a state that it wrote itself. Start again with another output=FOLDER."
+            "accepted is a state that this version wrote. Start again with another output=FOLDER."
         )
 
 

@@ -1,7 +1,6 @@
-"""The order in which a DT-RAM is learned (section 3.4): encoder -> RAM with 2, 3, .. T steps -> DT-RAM.
+"""The curriculum (section 3.4): encoder alone -> RAM with 2, 3, .. T steps -> DT-RAM.
 
-Each stage starts from the weights that the one before it ended with, and trains only the parts of the model
-that take part in it.
+Each stage starts from the weights of the stage before. It trains only the parts of the model that it runs.
 """
 
 import math
@@ -14,7 +13,7 @@ from ..checks import check_choice, check_integer, check_number
 from ..models.dtram import DTRAM
 from .losses import REWARDS
 
-# What stays as it is in a stage, by the model and the names of the parts that the stage is about.
+# The modules that a stage freezes, as functions of the model and of `Kind.parts`.
 FREEZES: dict[str, Callable[[DTRAM, tuple[str, ...]], list[nn.Module]]] = {
     "nothing": lambda model, own: [],
     "encoder": lambda model, own: [model.encoder],
@@ -26,12 +25,12 @@ FREEZES: dict[str, Callable[[DTRAM, tuple[str, ...]], list[nn.Module]]] = {
 class Kind:
     """A kind of stage.
 
-    name: of its stages, with their number of steps filled in.
-    title: the same, for people.
-    lengths: T -> the numbers of steps of its stages, in order.
-    dynamic: whether the stop policy is in force.
-    parts: of the model, those that still train where all that answers is frozen.
-    needs_context: whether the kind has a stage only where the first step is a context view.
+    name: the name of a stage, with a field for its number of steps.
+    title: the title of a stage in tables, with the same field.
+    lengths: the numbers of steps of the stages as a function of T, in order.
+    dynamic: whether the stop policy decides.
+    parts: the parts of the model that train under `freeze: answers`.
+    needs_context: whether the kind needs a model with a context view.
     """
 
     name: str
@@ -62,20 +61,21 @@ KINDS = {
 
 @dataclass
 class StageConfig:
-    """The recipe's section `stages.KIND`: how the stages of one kind are trained.
+    """The recipe's section `stages.KIND`: settings of the stages of one kind.
 
-    epochs: of each stage, or 0 for none of this kind.
-    learning_rate: at its highest.
-    split: names of the data splits to train on, joined by "+".
-    freeze: the weights that stay: of "nothing"; of the "encoder"; or of all that "answers", which leaves the
-        `parts` of the kind (how the authors train their dynamic stage).
-    crop: the smallest part of a training image, as a share of its area, that is enlarged to the whole;
-        None for the recipe's `data.crop`.
-    reward: a key of REWARDS; None for the recipe's `loss.reward`.
-    location_std: spread of the location policy at the start of a stage; it falls evenly to the model's own.
+    epochs: the epochs of each stage; 0 leaves the stages of this kind out.
+    learning_rate: the largest learning rate of a stage.
+    split: names of the splits to train on, joined by "+".
+    freeze: the part of the model that does not train. "nothing" freezes no part. "encoder" freezes the
+        encoder. "answers" freezes all but the location policy and the baseline in a RAM, and all but the stop
+        policy and the baseline in the DT-RAM, as the authors do.
+    crop: the stage's own `data.crop`; None for that of the recipe.
+    reward: the stage's own `loss.reward`, a key of REWARDS; None for that of the recipe.
+    location_std: standard deviation of the location policy at the start of a stage, in (0, 2]. It changes
+        linearly to the model's `location_std`, which None uses throughout.
 
     Raises:
-        ValueError: a value is not one of these.
+        ValueError: a value is out of range.
     """
 
     epochs: int = 30
@@ -100,7 +100,7 @@ class StageConfig:
 
 @dataclass
 class Stages:
-    """The recipe's section `stages`: one section for every key of KINDS, in the order of training."""
+    """The recipe's section `stages`, with one section for every key of KINDS, in the order of training."""
 
     encoder: StageConfig = field(default_factory=StageConfig)
     ram: StageConfig = field(default_factory=StageConfig)
@@ -109,43 +109,43 @@ class Stages:
 
 @dataclass(kw_only=True)
 class Stage(StageConfig):
-    """One stage of a training: its kind, its number of steps, and how it is trained."""
+    """One stage of a training: a key of KINDS, the number of steps, and the settings of its kind."""
 
     kind: str
     num_steps: int
 
     @property
     def name(self) -> str:
-        """Of the stage in files and logs: encoder, ram_2, dtram."""
+        """The name in files and logs: encoder, ram_2, dtram."""
         return KINDS[self.kind].name.format(steps=self.num_steps)
 
     @property
     def title(self) -> str:
-        """Of its model in tables."""
+        """The title of its model in tables."""
         return KINDS[self.kind].title.format(steps=self.num_steps)
 
     @property
     def dynamic(self) -> bool:
-        """Whether the stop policy is in force."""
+        """Whether the stop policy decides."""
         return KINDS[self.kind].dynamic
 
     @property
     def splits(self) -> list[str]:
-        """Names of the data splits to train on."""
+        """The names of the splits to train on."""
         return self.split.split("+")
 
 
 def plan_stages(
     num_steps: int, configs: Stages, *, curriculum: bool = True, context: bool = True
 ) -> list[Stage]:
-    """The stages of one training, in order.
+    """Plan the stages of one training, in order.
 
     Args:
         num_steps: T.
-        configs: how each kind is trained.
-        curriculum: if not, a kind with several stages has only the longest, for as many epochs as all of them
-            together (Table 8).
-        context: whether the first step is a context view; if not, there is no encoder stage.
+        configs: the settings of each kind.
+        curriculum: without a curriculum each kind has only its longest stage, with the epochs of all its
+            stages together (Table 8).
+        context: whether the first look is a context view; without one there is no encoder stage.
     """
     stages = []
     for kind, about in KINDS.items():
@@ -160,19 +160,19 @@ def plan_stages(
 
 
 def enter_stage(model: DTRAM, stage: Stage) -> None:
-    """Make a model ready to be trained in a stage: set, freeze, reset."""
+    """Prepare a model for the training of a stage: set its steps, freeze its parts, reset its stop policy."""
     set_steps(model, stage)
     freeze(model, stage)
     reset(model, stage)
 
 
 def set_steps(model: DTRAM, stage: Stage) -> None:
-    """Take the stage's number of steps, with or without the stop policy."""
+    """Set the model's number of steps, and whether its stop policy decides."""
     model.num_steps, model.dynamic = stage.num_steps, stage.dynamic
 
 
 def freeze(model: DTRAM, stage: Stage) -> None:
-    """Let only those parameters train that take part in the stage and are not frozen in it."""
+    """Freeze the parameters that `stage.freeze` names, and those that the stage does not run."""
     idle = FREEZES[stage.freeze](model, KINDS[stage.kind].parts)
     if not stage.dynamic:
         idle = [*idle, model.stopper]
@@ -185,15 +185,15 @@ def freeze(model: DTRAM, stage: Stage) -> None:
 
 
 def reset(model: DTRAM, stage: Stage) -> None:
-    """Let a stop policy that comes into force stop with probability 1 / T after any step.
+    """Set the stop policy of a DT-RAM stage to stop with probability 1 / T after every step.
 
-    Every number of steps is then tried before any is preferred.
+    Training then tries every number of steps before it prefers one.
     """
     if stage.dynamic:
         model.stopper.reset(stage.num_steps)
 
 
 def location_std(stage: Stage, final: float, epoch: float) -> float:
-    """Spread of the location policy at a (fractional) epoch of a stage, on its even way to `final`."""
+    """The standard deviation of the location policy at a fractional epoch; it changes linearly to `final`."""
     start = final if stage.location_std is None else stage.location_std
     return start + (final - start) * epoch / stage.epochs

@@ -1,4 +1,4 @@
-"""Running a model over a split: its answers, where it looks, when it stops."""
+"""Evaluation: the answers, locations and stops of a model on a whole split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from .metrics import StepAccuracy
 
 @dataclass
 class Answers:
-    """Deterministic answers to one split, in its order.
+    """The predictions of a model for the N images of a split, in the split's order.
 
-    logits (N, C), steps (N,), locations (N, T, 2), stop_probs (N, T) as in `Prediction`; labels (N,).
+    logits (N, C), steps (N,), locations (N, T, 2), stop_probs (N, T): as in `Prediction`.
+    labels (N,) int64: the right classes.
     """
 
     logits: Tensor
@@ -27,24 +28,24 @@ class Answers:
     labels: Tensor
 
     def scores(self) -> dict:
-        """accuracy, mean_steps, step_histogram and accuracy_by_steps."""
+        """The values of `StepAccuracy`: accuracy, mean_steps, step_histogram and accuracy_by_steps."""
         metric = StepAccuracy(keep_in_memory=True)
         metric.add_batch(predictions=self.logits.argmax(-1), references=self.labels, steps=self.steps)
         return metric.compute()
 
     def mean_return(self, discount: float) -> float:
-        """The return of Eq. 7 on average: discount^steps where the answer is right, 0 elsewhere."""
+        """The mean return R (Eq. 7), in [0, 1]: discount^steps for a right answer, 0 for a wrong one."""
         correct = (self.logits.argmax(-1) == self.labels).double()
         return (correct * discount ** self.steps.double()).mean().item()
 
 
 @dataclass
 class Evaluator:
-    """A model, and all that it takes to run it over a split, shared among processes.
+    """Runs a model over a split, shared among processes. Every process gets all results, on the CPU.
 
-    model: on the accelerator's device; put into evaluation mode by each call.
-    normalise: uint8 images -> images for the model, on the same device.
-    accelerator: of the process; every process gets all results, on the CPU.
+    model: on the accelerator's device; every call puts it into evaluation mode.
+    normalise: on the same device.
+    accelerator: the accelerator of the process.
     batch_size: images per batch of each process.
     """
 
@@ -55,7 +56,7 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
-        """`model.predict` of every image; `stop_threshold` as there."""
+        """`DTRAM.predict` for every image of a split."""
         parts = []
         for _, images in self._batches(split):
             with self.accelerator.autocast():
@@ -65,20 +66,20 @@ class Evaluator:
 
     @torch.no_grad()
     def rollout(self, split: Split, locations: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All T steps of every image, for policies that are applied afterwards.
+        """All T steps of every image, so that any stop policy can be applied afterwards.
 
         Args:
-            split: of N images.
-            locations: (N, T, 2), where to look instead of where the model chooses.
+            split: N images.
+            locations: (N, T, 2) locations to look at instead of the model's.
 
         Returns:
-            logits (N, T, C) and stop probabilities (N, T) after each step.
+            logits (N, T, C) and stop probabilities (N, T), float32, after each step.
         """
         parts = []
         for index, images in self._batches(split):
-            elsewhere = None if locations is None else locations[index].to(images.device)
+            given = None if locations is None else locations[index].to(images.device)
             with self.accelerator.autocast():
-                rollout = self.model.rollout(images, locations=elsewhere)
+                rollout = self.model.rollout(images, locations=given)
             parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
         logits, stop_probs = self._gather(parts, len(split))
         return logits, stop_probs
@@ -86,7 +87,7 @@ class Evaluator:
     def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split: indices and normalised images.
 
-        Every process gets as many images as the others: the last few come twice.
+        The first images are repeated at the end, so that all processes have equally many.
         """
         self.model.eval()
         world = self.accelerator.num_processes
@@ -96,7 +97,7 @@ class Evaluator:
             yield mine[i], self.normalise(split.at(mine[i]).to(self.accelerator.device))
 
     def _gather(self, parts: list[list[Tensor]], count: int) -> list[Tensor]:
-        """Join the batches of all processes, in the order of the split and without the padding."""
+        """Join the batches of all processes, in the order of the split and without repeated images."""
         joined = [torch.cat(column) for column in zip(*parts, strict=True)]
         world = self.accelerator.num_processes
         gathered = [self.accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]

@@ -1,6 +1,6 @@
-"""Learning where to look and when to stop (section 3.4, Eq. 5-8): pure functions of tensors.
+"""The losses of a DT-RAM (section 3.4, Eq. 5-8), as pure functions of tensors.
 
-N counts rollouts (images times Monte-Carlo samples), T steps, C classes. `steps` (N,) int64 in 1..T is T(n),
+Shapes name N rollouts (B images times M rollouts), T steps and C classes. `steps` (N,) int64 in 1..T is T(n),
 the step at which each rollout stopped.
 """
 
@@ -21,21 +21,21 @@ BASELINES = ("learned", "leave_one_out")
 
 @dataclass
 class LossConfig:
-    """The recipe's section `loss`: how the terms of the loss are taken and weighted.
+    """The recipe's section `loss`: the terms of the loss and their weights.
 
-    discount: gamma of Eq. 7, in (0, 1]; smaller makes each further step dearer. A RAM cannot choose how long
-        to look, so its reward is not discounted.
+    discount: gamma of Eq. 7, in (0, 1]. A smaller gamma makes every step more expensive. The return of a RAM
+        is not discounted, because a RAM does not choose its number of steps.
     supervision: the steps whose answers are trained, see `classification_loss`.
-    policy_weight: of the two REINFORCE terms.
-    baseline_weight: of the squared error of the predicted returns.
-    entropy_weight: of a bonus for undecided stops, which keeps both actions explored.
+    policy_weight: weight of the two REINFORCE terms.
+    baseline_weight: weight of the baseline's squared error.
+    entropy_weight: weight of the entropy of stop decisions, which keeps both actions in the sample.
     label_smoothing: share of the target that is spread over all classes, in [0, 1].
     reward: a key of REWARDS.
-    baseline: the number that advantages count from: the "learned" return to expect (section 3.4), or the
-        mean return of the image's other rollouts, "leave_one_out".
+    baseline: "learned" for the return that the model expects (section 3.4), or "leave_one_out" for the mean
+        return of the other rollouts of the same image.
 
     Raises:
-        ValueError: a value is not one of these.
+        ValueError: a value is out of range.
     """
 
     discount: float = 0.95
@@ -57,13 +57,13 @@ class LossConfig:
 
 @dataclass
 class Counts:
-    """The divisors of the terms of a loss.
+    """The divisors of the terms of a loss, scalars.
 
     rollouts: N.
-    steps: the number of steps that all rollouts took together.
+    steps: the sum of the steps of all rollouts.
 
-    A process that shares a batch with others divides by the counts per process, averaged over processes. The
-    mean of the processes' losses, and of their gradients, is then that of the whole batch.
+    Processes that share a batch divide by the mean counts of all processes. The mean of their losses is then
+    the loss of the whole batch, and so are the gradients.
     """
 
     rollouts: Tensor
@@ -71,30 +71,30 @@ class Counts:
 
     @staticmethod
     def of(steps: Tensor) -> "Counts":
-        """Those of one batch of rollouts: `steps` (N,) int64."""
+        """The counts of one batch with `steps` (N,) int64."""
         return Counts(torch.tensor(len(steps), device=steps.device), steps.sum())
 
 
 @dataclass
 class Loss:
-    """The training loss and its parts, each a scalar averaged over rollouts; only `total` carries gradient.
+    """The training loss and its parts, scalars. Only `total` has a gradient.
 
-    total: the number to minimise.
-    classification: cross-entropy (Eq. 8).
-    baseline: squared error of the predicted returns.
-    reward: the return R of Eq. 7, in [0, 1]; higher is better.
-    steps: the mean number of steps taken.
+    total: the loss to minimise.
+    classification: mean cross-entropy (Eq. 8).
+    baseline: mean squared error of the learned baseline.
+    mean_return: mean return R (Eq. 7), in [0, 1].
+    steps: mean number of steps.
     """
 
     total: Tensor
     classification: Tensor
     baseline: Tensor
-    reward: Tensor
+    mean_return: Tensor
     steps: Tensor
 
 
 def step_mask(steps: Tensor, num_steps: int) -> Tensor:
-    """(N,) -> (N, T) bool: the steps that each rollout took."""
+    """Mark the steps that each rollout took: (N,) int64 -> (N, T) bool."""
     return torch.arange(1, num_steps + 1, device=steps.device) <= steps[:, None]
 
 
@@ -115,22 +115,21 @@ def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     return (1 + _log_probability(logits, labels) / math.log(logits.shape[2])).clamp(min=0)
 
 
-# The worth of an answer: logits (N, T, C) and labels (N,) -> (N, T) in [0, 1].
+# The reward of an answer: logits (N, T, C) and labels (N,) -> (N, T) in [0, 1].
 REWARDS = {"correct": _correct, "probability": _probability, "log_likelihood": _log_likelihood}
 
 
 def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str = "correct") -> Tensor:
-    """The worth of the answer at the step where a rollout stops; 0 at all other steps.
+    """The reward of the answer at the step where a rollout stops, and 0 at all other steps.
 
     Args:
         logits: (N, T, C).
         labels: (N,) int64 in 0..C-1.
         steps: (N,) int64 in 1..T.
-        reward: "correct" pays 1 for the right class (Eq. 7).
-            "probability" pays the probability of the right class. It tells looks apart even where nearly
-            every answer is right, as on images that were learned by heart.
-            "log_likelihood" pays 1 + log p / log C, or 0 below 0: 1 for certainty, 0 for a guess. A look is
-            then worth most where the looks before it went wrong.
+        reward: "correct" is 1 for the right class, else 0 (Eq. 7). "probability" is the probability p of the
+            right class. It still distinguishes looks when nearly every answer is right.
+            "log_likelihood" is max(0, 1 + log p / log C): certainty earns 1, a guess 0. The correction of a
+            wrong answer then earns the most.
 
     Returns:
         (N, T) float in [0, 1], without gradient.
@@ -140,10 +139,10 @@ def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str =
 
 
 def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
-    """The rewards still to come from each step on, R_t = sum over s >= t of discount^s r_s (Eq. 7 is R_1).
+    """The return of each step, R_t = sum over s >= t of discount^s r_s: (N, T) -> (N, T). R_1 is Eq. 7.
 
-    The discount counts from the start of the episode, as in Eq. 7, so one rollout has one unit of reward
-    however late an action is. `rewards` (N, T) -> (N, T).
+    As in Eq. 7, the exponent counts from step 1, not from step t. A late action thus has the same return as
+    an early one of the same rollout.
     """
     powers = discount ** torch.arange(1, rewards.shape[1] + 1, device=rewards.device, dtype=rewards.dtype)
     return (rewards * powers).flip(1).cumsum(1).flip(1)
@@ -157,19 +156,19 @@ def classification_loss(
     label_smoothing: float = 0.0,
     count: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of the answers along the way (Eq. 8), summed over steps and averaged over rollouts.
+    """Cross-entropy of the answers (Eq. 8), summed over steps and averaged over rollouts.
 
     Args:
         logits: (N, T, C).
         labels: (N,) int64 in 0..C-1.
         steps: (N,) int64 in 1..T.
-        supervision: "taken" asks for the class at every step taken (Eq. 8), "all" at all T steps (the
-            authors' code), "last" only where the rollout stopped (no intermediate supervision, Table 9).
-        label_smoothing: share of the target that is spread over all classes.
-        count: the number of rollouts to average over; N unless given.
+        supervision: "taken" trains the answers of all steps taken (Eq. 8), "all" those of all T steps (the
+            authors' code), "last" that of the last step taken (no intermediate supervision, Table 9).
+        label_smoothing: share of the target that is spread over all classes, in [0, 1].
+        count: the number of rollouts to divide by; N by default.
 
     Returns:
-        scalar.
+        A scalar.
     """
     num_steps = logits.shape[1]
     targets = labels[:, None].expand(-1, num_steps)
@@ -184,44 +183,49 @@ def classification_loss(
 
 
 def reinforce_loss(log_probs: Tensor, advantages: Tensor, count: Tensor | None = None) -> Tensor:
-    """Its gradient is the policy gradient: -sum over actions of advantage x grad log pi, mean over rollouts.
+    """The sum over A actions of -log pi times advantage, averaged over rollouts (Eq. 5, first term).
+
+    Its gradient estimates the policy gradient. Its value has no meaning.
 
     Args:
-        log_probs: (N, A) of the actions taken; 0 where there was none.
-        advantages: (N, A), return minus baseline; treated as constants.
-        count: the number of rollouts to average over; N unless given.
+        log_probs: (N, A) of the actions taken; 0 for no action.
+        advantages: (N, A), return minus baseline; no gradient reaches them.
+        count: the number of rollouts to divide by; N by default.
 
     Returns:
-        scalar whose value means nothing and whose gradient is the first term of Eq. 5.
+        A scalar.
     """
     return -(log_probs * advantages.detach()).sum() / (len(log_probs) if count is None else count)
 
 
 def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
-    """Squared error of the predicted returns, averaged over the steps taken.
+    """Squared error of the learned baseline, averaged over the steps taken.
 
     Args:
-        baselines: (N, A).
-        returns: (N, A); treated as constants.
-        mask: (N, A) bool, the steps taken.
-        count: the number of steps to average over; those in `mask` unless given.
+        baselines: (N, T), the expected return after each step.
+        returns: (N, T); no gradient reaches them.
+        mask: (N, T) bool, the steps taken.
+        count: the number of steps to divide by; those in `mask` by default.
 
     Returns:
-        scalar.
+        A scalar.
     """
     errors = F.mse_loss(baselines, returns.detach(), reduction="none") * mask
     return errors.sum() / (mask.sum() if count is None else count)
 
 
 def leave_one_out(returns: Tensor, num_rollouts: int) -> Tensor:
-    """The mean return of the other rollouts of the same image: (N, A) -> (N, A) (leave-one-out REINFORCE).
+    """The leave-one-out baseline: the mean return of the other rollouts of the same image.
 
-    All rollouts of an image share its difficulty, the main source of variance in a return. With their mean
-    as the baseline, an advantage holds only the difference that a rollout's own actions made.
+    Rollouts of one image share its difficulty, the main source of variance in a return. This baseline
+    removes the difficulty from the advantage.
 
     Args:
-        returns: (N, A); the `num_rollouts` rollouts of one image are neighbours.
+        returns: (N, A); the M rollouts of one image are neighbours.
         num_rollouts: M, 2 or more.
+
+    Returns:
+        (N, A).
     """
     groups = returns.unflatten(0, (-1, num_rollouts))
     return ((groups.sum(1, keepdim=True) - groups) / (num_rollouts - 1)).flatten(0, 1)
@@ -236,18 +240,18 @@ def dtram_loss(
     num_rollouts: int = 1,
     counts: Counts | None = None,
 ) -> Loss:
-    """The whole loss of one batch of rollouts (Eq. 5): classification, policies, baseline.
+    """The loss of one batch of rollouts (Eq. 5): classification, policies and baseline.
 
-    Where each part leads: classification to the heads, the core and the encoder; the policy terms to the
-    locator and the stopper, and through h to the core and the encoder; the baseline to its own head.
+    The classification term trains the head, the core and the encoder. The policy terms train the policies,
+    the core and the encoder. The baseline term trains the baseline alone.
 
     Args:
-        rollout: a sampled `Rollout` of N.
-        labels: (N,) int64 in 0..C-1, repeated like the rollouts.
-        config: how the terms are taken and weighted.
-        dynamic: whether the stops were chosen; if not (RAM), only locations are learned by reinforcement.
-        num_rollouts: M, the neighbours in `rollout` that are of one image.
-        counts: what the terms are divided by; this batch's own unless given.
+        rollout: N sampled rollouts.
+        labels: (N,) int64 in 0..C-1, one for each rollout.
+        config: the terms and their weights.
+        dynamic: whether the stops were sampled (DT-RAM); in a RAM only locations are.
+        num_rollouts: M; the rollouts of one image are neighbours.
+        counts: the divisors of the terms; those of this batch by default.
 
     Raises:
         ValueError: a label is out of range.
@@ -259,7 +263,7 @@ def dtram_loss(
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
     counts = counts or Counts.of(rollout.steps)
     error = baseline_loss(after, returns, taken, counts.steps)
-    if config.baseline == "leave_one_out" and num_rollouts > 1:  # one look offers no choice: one rollout
+    if config.baseline == "leave_one_out" and num_rollouts > 1:  # the context view alone has one rollout
         before = after = leave_one_out(returns[:, :1], num_rollouts)
 
     classification = classification_loss(
@@ -276,6 +280,6 @@ def dtram_loss(
         total=total,
         classification=classification.detach(),
         baseline=error.detach(),
-        reward=returns[:, 0].sum() / counts.rollouts,
+        mean_return=returns[:, 0].sum() / counts.rollouts,
         steps=rollout.steps.sum() / counts.rollouts,
     )

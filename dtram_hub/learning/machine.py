@@ -1,4 +1,4 @@
-"""The machine that a run runs on: its devices, processes and CPU threads."""
+"""The machine of a run: devices, processes and CPU threads."""
 
 import os
 import platform
@@ -10,7 +10,11 @@ from .recipe import Recipe
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Devices, processes and trackers of a run, with as many CPU threads as the recipe says."""
+    """Make the accelerator of a run, and set the number of CPU threads.
+
+    Raises:
+        ValueError: the processes do not divide the batch evenly.
+    """
     accelerator = Accelerator(
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.accumulation,
@@ -21,13 +25,13 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     if recipe.batch_size % world:
         raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
     if accelerator.device.type == "cpu":
-        # The launcher asks for one thread unless told otherwise.
+        # accelerate's launcher sets one thread by default.
         torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
     return accelerator
 
 
 def describe_machine(accelerator: Accelerator) -> str:
-    """What a run ran on, in words."""
+    """Describe processes, devices and CPU threads in words."""
     world, device = accelerator.num_processes, accelerator.device
     if device.type == "cuda":
         return f"{world} x {torch.cuda.get_device_name(device)}"

@@ -1,4 +1,4 @@
-"""Messages of this package on the screen: plain lines, as a program's own."""
+"""Messages of this package on the screen, as plain lines."""
 
 import logging
 import re
@@ -6,7 +6,7 @@ from typing import TextIO
 
 
 def show_messages(stream: TextIO) -> None:
-    """Write the package's messages from INFO on to a stream. Programs call this; no module does on import."""
+    """Write the package's messages of level INFO and above to a stream. Only programs call this function."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(PlainLines())
     logger = logging.getLogger("dtram_hub")
@@ -15,8 +15,8 @@ def show_messages(stream: TextIO) -> None:
 
 
 class PlainLines(logging.Formatter):
-    """The message alone."""
+    """Formats a record as its message alone."""
 
     def format(self, record: logging.LogRecord) -> str:
-        # Some versions of accelerate name the process, which is the main one.
+        # Some versions of accelerate put the rank of the main process before its messages.
         return re.sub(r"^\[RANK \d+\] ", "", record.getMessage())

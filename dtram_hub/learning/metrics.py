@@ -1,4 +1,4 @@
-"""How well a DT-RAM answers and how long it looks: an `evaluate` metric, and what to hold it against."""
+"""Accuracy and steps of a DT-RAM: an `evaluate` metric, and the curve of accuracy against mean steps."""
 
 import datasets
 import evaluate
@@ -16,7 +16,7 @@ Returns accuracy, mean_steps, step_histogram and accuracy_by_steps (both by numb
 
 
 class StepAccuracy(evaluate.Metric):
-    """Accuracy, mean steps, histogram of steps, and accuracy by number of steps; works without the Hub.
+    """Accuracy, mean steps, histogram of steps, and accuracy by number of steps; needs no download.
 
     >>> metric = StepAccuracy()
     >>> metric.add_batch(predictions=[3, 1], references=[3, 2], steps=[1, 4])
@@ -46,7 +46,13 @@ class StepAccuracy(evaluate.Metric):
 
 
 def accuracy_at(logits: Tensor, labels: Tensor, steps: Tensor) -> float:
-    """Accuracy of the answers at the given steps: logits (N, T, C), labels (N,), steps (N,) in 1..T."""
+    """The accuracy in [0, 1] of the answers at `steps`.
+
+    Args:
+        logits: (N, T, C), the answers after each step.
+        labels: (N,) int64.
+        steps: (N,) int64 in 1..T.
+    """
     answers = logits.argmax(-1).gather(1, steps[:, None] - 1).squeeze(1)
     return (answers == labels).double().mean().item()
 
@@ -54,16 +60,16 @@ def accuracy_at(logits: Tensor, labels: Tensor, steps: Tensor) -> float:
 def threshold_curve(
     scores: Tensor, logits: Tensor, labels: Tensor, thresholds: list[float] | None = None
 ) -> list[dict]:
-    """Accuracy against mean steps of a policy that stops once its score is above a threshold.
+    """Accuracy against mean steps of a policy that stops at the first score above a threshold.
 
     Args:
-        scores: (N, T), after each step: `confidences` for the fixed policy of Table 7, or stop probabilities.
+        scores: (N, T) in [0, 1], after each step: stop probabilities, or `confidences` as in Table 7.
         logits: (N, T, C), the answers after each step.
-        labels: (N,).
-        thresholds: by default quantiles of the scores, from one step for all to T steps for all.
+        labels: (N,) int64.
+        thresholds: by default 0, quantiles of the scores, and 1.
 
     Returns:
-        One {"threshold", "mean_steps", "accuracy"} each, by rising threshold.
+        One {"threshold", "mean_steps", "accuracy"} for each threshold, in rising order.
     """
     if thresholds is None:
         levels = torch.quantile(scores[:10_000].flatten().double(), torch.linspace(0, 1, 101).double())

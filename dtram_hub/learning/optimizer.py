@@ -1,4 +1,4 @@
-"""The optimizer of a stage: its parameter groups, and its learning rate as a function of the epoch alone."""
+"""The optimizer of a stage: its parameter groups, and its learning rate as a function of the epoch."""
 
 import math
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ class OptimizerConfig:
     """The recipe's section `optimizer`.
 
     name: a key of OPTIMIZERS.
-    momentum: of SGD.
-    weight_decay: of weights; biases, norms and the models' own exceptions are not decayed.
+    momentum: momentum of SGD.
+    weight_decay: weight decay; biases, norms and the model's `no_weight_decay()` are not decayed.
     schedule: a key of SCHEDULES.
-    warmup: the share of a stage over which the learning rate rises from zero, in [0, 1].
-    step_epochs, step_factor: of the schedule "step".
+    warmup: the share of a stage in which the learning rate rises from zero, in [0, 1].
+    step_epochs, step_factor: settings of the schedule "step".
     clip_norm: the largest norm of the gradient; None for no limit.
-    locator_rate: of the locator's weights, times the learning rate.
-    locations_rate: of each step's own location, times the learning rate.
-    layer_decay: each layer of the encoder learns this much slower than the one above it, in (0, 1].
+    locator_rate: factor of the learning rate for the location policy's linear layer, >= 0.
+    locations_rate: factor of the learning rate for the locations of the steps, >= 0.
+    layer_decay: factor of the learning rate from each layer of the encoder to the one below, in (0, 1].
 
     Raises:
-        ValueError: a value is not one of these.
+        ValueError: a value is out of range.
     """
 
     name: str = "sgd"
@@ -51,7 +51,7 @@ class OptimizerConfig:
             check_number(name, getattr(self, name), 0, math.inf)
 
 
-# Parameter groups and the config -> the optimizer.
+# Functions from parameter groups and the configuration to the optimizer.
 OPTIMIZERS = {
     "sgd": lambda groups, config: SGD(groups, momentum=config.momentum),
     "adamw": lambda groups, config: AdamW(groups, fused=True),
@@ -59,12 +59,12 @@ OPTIMIZERS = {
 
 
 def cosine(config: OptimizerConfig, epoch: float, done: float) -> float:
-    """Half a cosine, from 1 at the end of the warm-up to 0 at the end of the stage."""
+    """Half a cosine, from 1 after the warm-up to 0 at the end of the stage."""
     return 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
 
 
 def step(config: OptimizerConfig, epoch: float, done: float) -> float:
-    """Times `step_factor` after every `step_epochs` epochs."""
+    """A product with one `step_factor` for every `step_epochs` epochs."""
     return config.step_factor ** (int(epoch) // config.step_epochs)
 
 
@@ -73,12 +73,12 @@ def constant(config: OptimizerConfig, epoch: float, done: float) -> float:
     return 1.0
 
 
-# The (fractional) epoch and the share of the stage that is done -> a factor of the learning rate.
+# Functions from the fractional epoch and the finished share of the stage to a factor of the learning rate.
 SCHEDULES = {"cosine": cosine, "step": step, "constant": constant}
 
 
 def rate_factor(config: OptimizerConfig, epoch: float, epochs: int) -> float:
-    """The share of its learning rate that a stage of so many epochs has at a (fractional) epoch."""
+    """The factor in [0, 1] of the learning rate at a fractional `epoch` of a stage with `epochs` epochs."""
     done = epoch / epochs
     if done < config.warmup:
         return done / config.warmup
@@ -86,24 +86,23 @@ def rate_factor(config: OptimizerConfig, epoch: float, epochs: int) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every group its share of the learning rate."""
+    """Set the learning rate of every group, times the group's "lr_scale"."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["lr_scale"]
 
 
 def make_optimizer(model: DTRAM, config: OptimizerConfig, learning_rate: float) -> Optimizer:
-    """The optimizer of all parameters that train now, in the groups of `parameter_groups`."""
+    """Make the optimizer of all trainable parameters, in the groups of `parameter_groups`."""
     optimizer = OPTIMIZERS[config.name](parameter_groups(model, config), config)
     set_learning_rate(optimizer, learning_rate)
     return optimizer
 
 
 def parameter_groups(model: DTRAM, config: OptimizerConfig) -> list[dict]:
-    """Parameters that train now, in groups of equal "lr_scale" and "weight_decay".
+    """The trainable parameters, in groups of equal "lr_scale" and "weight_decay".
 
-    Layers and weight decay are timm's: a layer of the encoder learns by `layer_decay` slower than the one
-    above it; biases, norms and all of the model's `no_weight_decay()` are not decayed. The policies declare
-    in `rates()` which of their parameters have a rate of their own.
+    timm divides the parameters by layers of the encoder and by weight decay. The rates that the policies
+    declare in `rates()` multiply timm's "lr_scale".
     """
     layers = param_groups_layer_decay(
         model,
@@ -124,7 +123,7 @@ def parameter_groups(model: DTRAM, config: OptimizerConfig) -> list[dict]:
 
 
 def own_rates(model: DTRAM, config: OptimizerConfig) -> dict[nn.Parameter, float]:
-    """The recipe's rate of every parameter for which its policy declares one."""
+    """The recipe's factor of every parameter for which its policy declares a rate."""
     return {
         parameter: getattr(config, key)
         for part in (model.locator, model.stopper)

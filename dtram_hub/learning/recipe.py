@@ -1,7 +1,7 @@
-"""A recipe: everything that one training run depends on, read from YAML and `key=value` overrides.
+"""A recipe: all settings of one training run, read from YAML and `key=value` overrides.
 
-Every section is a dataclass beside the code that it configures, with the type and default of each key, and
-checks itself; `training/recipes/digits.yaml` explains each key where it stands.
+Every section is a dataclass beside the code that it configures. The dataclass holds types and defaults, and
+checks values. `training/recipes/digits.yaml` explains every key.
 """
 
 import inspect
@@ -25,14 +25,18 @@ from .curriculum import Stages
 from .losses import LossConfig
 from .optimizer import OptimizerConfig
 
-# Keys, and values of keys, as recipes had them once -> as they are now.
+# Old keys and old values of recipes, and their words today.
 OLD_KEYS = {"places_rate": "locations_rate"}
 OLD_VALUES = {("reward", "likelihood"): "log_likelihood", ("baseline", "siblings"): "leave_one_out"}
 
 
 @dataclass
 class Recipe:
-    """All keys of a recipe; ValueError where a value is out of range or keys contradict each other."""
+    """All keys of a recipe.
+
+    Raises:
+        ValueError: a value is out of range, or two values exclude each other.
+    """
 
     output: str = "runs/default"
     seed: int = 0
@@ -73,11 +77,10 @@ class Recipe:
 
 
 def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML recipe, change it by overrides such as `stages.ram.epochs=5`, and check it.
+    """Read a YAML recipe, apply overrides such as `stages.ram.epochs=5`, and check all values.
 
     Raises:
-        ValueError: no such file, broken YAML, an unknown key (the nearest known one is named), a value of
-            the wrong type or out of range.
+        ValueError: no such file, broken YAML, an unknown key, or a value of the wrong type or out of range.
     """
     if not Path(path).is_file():
         raise ValueError(f"recipe {str(path)!r} is not a file.")
@@ -101,7 +104,7 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def replace_old_words(values: dict) -> dict:
-    """A recipe, section by section, with OLD_KEYS and OLD_VALUES as they are now."""
+    """Replace OLD_KEYS and OLD_VALUES in all sections of a recipe."""
     return {
         OLD_KEYS.get(key, key): replace_old_words(value)
         if isinstance(value, dict)
@@ -111,13 +114,21 @@ def replace_old_words(values: dict) -> dict:
 
 
 def load_data(recipe: Recipe) -> Data:
-    """All splits of the recipe's data source, as large and as coloured as its model wants them."""
+    """Load all splits of the recipe's data source, with the image size and channels of its model.
+
+    Raises:
+        ValueError, ConnectionError: as in `data.sources.load`.
+    """
     size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
     return load(recipe.data, seed=recipe.seed, image_size=size, in_chans=channels)
 
 
 def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
-    """The recipe's model with the weights that it starts from."""
+    """Build the recipe's model and load the weights from which training starts.
+
+    Raises:
+        ValueError: another number of classes, an unknown architecture, or weights that do not fit.
+    """
     set_seed(recipe.seed)
     asked = recipe.model.get("num_classes", num_classes)
     if asked != num_classes:
@@ -130,12 +141,12 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
     model.pretrained_cfg |= TRANSFORM
     if recipe.encoder_weights:
         model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
-    # Convolutions are several times as fast this way, on CPUs and GPUs alike.
+    # channels_last makes convolutions several times as fast, on CPUs and GPUs.
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 
 
 def _build(kind: type, values: dict, key: str = "") -> Any:
-    """A dataclass of plain values and dataclasses; the refusal of a section names the full key."""
+    """Build a dataclass and the dataclasses in it; a ValueError names the full key."""
     for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint):
             values[name] = _build(hint, values[name], f"{key}{name}.")

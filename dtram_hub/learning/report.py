@@ -1,4 +1,4 @@
-"""The end of a run: every stage is tested once; the folder gets the model, its metrics and its pictures."""
+"""The report at the end of a run: every stage is tested once; model, metrics and pictures are written."""
 
 import torch
 from rich.console import Console
@@ -17,7 +17,7 @@ from .evaluation import Answers, Evaluator
 from .metrics import accuracy_at, confidences, threshold_curve
 from .run_folder import RunFolder, stage_rows
 
-Curves = dict[str, list[dict]]  # for each way to stop its points: threshold, mean_steps, accuracy
+Curves = dict[str, list[dict]]  # the points of each stop policy: threshold, mean_steps, accuracy
 
 
 def write_report(
@@ -28,18 +28,19 @@ def write_report(
     facts: dict,
     mean_steps: float | None = None,
 ) -> dict:
-    """Test the weights that each stage kept, once, and write everything into the run's folder.
+    """Test the weights of every stage once, and write model, metrics and pictures into the run's folder.
 
     Args:
-        folder: of the run; the weights of its stages are read from it.
-        evaluator: its model takes each stage's weights in turn, and ends with the last one's.
-        data: `data.splits["test"]` is answered.
-        stages: in order.
-        facts: what else belongs into metrics.json.
-        mean_steps: if given, the DT-RAM's stop threshold is set to spend this many steps on validation.
+        folder: the folder of the run, with the weights of its stages.
+        evaluator: its model takes the weights of each stage in turn, and keeps those of the last.
+        data: the splits "test" and "validation".
+        stages: all stages, in order.
+        facts: further entries of metrics.json.
+        mean_steps: a budget of mean steps on validation, which sets the DT-RAM's stop threshold; None keeps
+            the threshold.
 
     Returns:
-        What metrics.json holds, see `run_folder`.
+        The content of metrics.json, see `run_folder`.
     """
     test, compute = data.splits["test"], count_compute(evaluator.model)
     rows, curves = [], {}
@@ -63,7 +64,7 @@ def write_report(
     if evaluator.accelerator.is_main_process:
         checkpoint.save(evaluator.model, folder.path, data.class_names)
         _draw(folder, evaluator, data, answers, metrics)
-        folder.write_metrics(metrics)  # last, as they say that the run is finished
+        folder.write_metrics(metrics)  # last, because metrics.json marks a run as finished
         print_table(metrics, folder)
     evaluator.accelerator.wait_for_everyone()
     return metrics
@@ -72,7 +73,7 @@ def write_report(
 def _take_stage(
     folder: RunFolder, evaluator: Evaluator, data: Data, stage: Stage, mean_steps: float | None
 ) -> None:
-    """Put the weights that a stage kept into the model, and calibrate its stop threshold if it has one."""
+    """Load the weights of a stage into the model, and set the stop threshold for the budget."""
     model = evaluator.model
     set_steps(model, stage)
     checkpoint.load_weights(model, folder.stage_weights(stage.name))
@@ -82,7 +83,7 @@ def _take_stage(
 
 
 def print_table(metrics: dict, folder: RunFolder) -> None:
-    """The comparison of all models of a run."""
+    """Print all rows of a run as a table."""
     table = Table(title=f"{metrics['test_images']} test images, each answered once")
     for heading in ("model", "mean steps", "accuracy"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
@@ -98,13 +99,13 @@ def print_table(metrics: dict, folder: RunFolder) -> None:
 def _compare_ram(
     evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, _: Curves
 ) -> tuple[list[dict], Curves]:
-    """Rows of the longest RAM with glimpses elsewhere, and its curve for a fixed confidence to stop at."""
+    """Rows of the longest RAM with other locations, and its curve with a threshold on the confidence."""
     name = f"RAM {stage.num_steps}"
     logits, _ = evaluator.rollout(test)
     curves = {f"softmax threshold on {name}": threshold_curve(confidences(logits), logits, test.labels)}
-    anywhere = _anywhere(len(test), stage.num_steps)
+    random = _random_locations(len(test), stage.num_steps)
     rows = []
-    for title, locations in {"anywhere": anywhere, "at the centre": torch.zeros_like(anywhere)}.items():
+    for title, locations in {"anywhere": random, "at the centre": torch.zeros_like(random)}.items():
         moved, _ = evaluator.rollout(test, locations)
         title = f"{name}, glimpses {title}"
         rows.append(_comparison_row(title, stage, answers.steps, moved, test.labels))
@@ -114,12 +115,12 @@ def _compare_ram(
 def _compare_dtram(
     evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, ram_curves: Curves
 ) -> tuple[list[dict], Curves]:
-    """Rows of other ways to stop, at the DT-RAM's mean steps, and of other glimpses; the DT-RAM's curves."""
+    """Rows of other stops and other locations at the DT-RAM's mean steps; the curves of the DT-RAM."""
     logits, stop_probs = evaluator.rollout(test)
     fixed = {"softmax threshold on the DT-RAM": threshold_curve(confidences(logits), logits, test.labels)}
     learned = {"learned stops of the DT-RAM": threshold_curve(stop_probs, logits, test.labels)}
     mean_steps = answers.scores()["mean_steps"]
-    rows = [  # the fixed stop policy, on the RAM (Table 7) and on the DT-RAM's own answers
+    rows = [  # a threshold on the confidence, for the RAM (Table 7) and for the DT-RAM
         {
             "model": title,
             "kind": "comparison",
@@ -130,7 +131,7 @@ def _compare_dtram(
         for title, curve in (ram_curves | fixed).items()
     ]
     shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-    moved, moved_probs = evaluator.rollout(test, _anywhere(len(test), stage.num_steps))
+    moved, moved_probs = evaluator.rollout(test, _random_locations(len(test), stage.num_steps))
     stops = first_stop(moved_probs > evaluator.model.stop_threshold)
     rows += [
         _comparison_row("DT-RAM, its stops dealt at random", stage, shuffled, logits, test.labels),
@@ -139,8 +140,8 @@ def _compare_dtram(
     return rows, fixed | learned
 
 
-def _anywhere(num_images: int, num_steps: int) -> Tensor:
-    """Locations at random, (N, T, 2) in [-1, 1], the same in every run."""
+def _random_locations(num_images: int, num_steps: int) -> Tensor:
+    """Random locations (N, T, 2) in [-1, 1], the same in every run."""
     return torch.rand(num_images, num_steps, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -169,14 +170,14 @@ def _comparison_row(title: str, stage: Stage, steps: Tensor, logits: Tensor, lab
 
 
 def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:
-    """Rank correlation; None where every image took the same number of steps."""
+    """The rank correlation of steps and difficulty; None if all images took equally many steps."""
     if len(torch.unique(steps)) == 1:
         return None
     return float(spearmanr(steps.numpy(), difficulty.numpy()).statistic)
 
 
 def _draw(folder: RunFolder, evaluator: Evaluator, data: Data, answers: Answers, metrics: dict) -> None:
-    """The pictures: how long, where, and what other thresholds would give."""
+    """Draw the pictures of PICTURES: steps, glimpses and, for a run with curves, the trade-off."""
     test, names, model = data.splits["test"], data.class_names, evaluator.model
     guesses = answers.logits.argmax(-1)
     plot_steps(

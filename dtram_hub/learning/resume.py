@@ -1,4 +1,4 @@
-"""Going on: with a killed run, exactly, as its state is written whole or not at all; or from another run."""
+"""Resuming a killed run from its last whole state, and starting a run from the stages of another run."""
 
 import json
 import shutil
@@ -12,18 +12,18 @@ from .curriculum import Stage
 from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
 
-# Arguments of the model that a stage does not use, so that runs which differ in them can share it.
+# Arguments of the model that a kind of stage does not use. Runs that differ in them can share its stages.
 NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
 NOT_IN_ENCODER = {"glimpse_crop", "glimpse_size", "crop_mode", "location_std", "locator"}
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     stage: index of the stage in training.
-    epochs_done: of that stage.
-    best: its best validation return so far.
+    epochs_done: finished epochs of this stage.
+    best: best validation return of this stage.
     seconds: training time of each stage, by name.
     """
 
@@ -34,13 +34,13 @@ class Progress:
 
 
 def save_progress(accelerator: Accelerator, folder: Path, progress: Progress) -> None:
-    """Write weights, optimizer, random states and progress beside the last state, then drop the last one.
+    """Write weights, optimizer, random states and progress as a new state, then remove the older state.
 
-    Whenever the process dies, `folder` holds at least one whole state, and `last_progress` finds it.
+    A whole state therefore exists at any moment after the first epoch, and `last_progress` finds it.
     """
     partial = folder / "partial"
     accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()  # each process writes its own random state into it
+    accelerator.wait_for_everyone()  # every process writes its own random state
     if accelerator.is_main_process:
         (partial / "progress.json").write_text(json.dumps(asdict(progress)))
         whole = folder / f"{progress.stage:03d}-{progress.epochs_done:05d}"
@@ -53,7 +53,7 @@ def save_progress(accelerator: Accelerator, folder: Path, progress: Progress) ->
 
 
 def last_progress(folder: Path) -> tuple[Progress, Path | None]:
-    """The newest whole state: how far it is and where it lies; a fresh start where there is none.
+    """The progress and the path of the newest state; a fresh progress and None if there is no state.
 
     Raises:
         ValueError: the state is damaged.
@@ -68,15 +68,15 @@ def last_progress(folder: Path) -> tuple[Progress, Path | None]:
 
 
 def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Stage]:
-    """The leading stages of a run that another, finished one has trained already.
+    """The first stages of this run that another, finished run has trained.
 
     Args:
-        source: the other run's folder.
-        recipe: of this run; `stages_until` names the last stage to take.
-        stages: of this run, in order.
+        source: the folder of the other run.
+        recipe: this run's recipe; its `stages_until` names the last stage to share.
+        stages: this run's stages, in order.
 
     Raises:
-        ValueError: no finished run, one with another seed, model or data, or one without the first stages.
+        ValueError: the other run is not finished, lacks the first stage, or has another seed, model or data.
     """
     folder = RunFolder(source)
     if not folder.is_finished:
@@ -96,7 +96,7 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
     unused = _unused(shared, theirs["model"], mine["model"])
     for either in (theirs, mine):
         either["model"] = {name: value for name, value in either["model"].items() if name not in unused}
-        del either["data"]["workers"]  # which changes nothing that is learned
+        del either["data"]["workers"]  # training does not depend on the number of workers
     for key in ("seed", "architecture", "model", "data"):
         if theirs[key] != mine[key]:
             raise ValueError(f"stages_from={str(folder)!r}: that run has another {key!r}.")
@@ -104,7 +104,7 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Sta
 
 
 def _unused(stages: list[Stage], theirs: dict, mine: dict) -> set[str]:
-    """The arguments of the model that may differ between two runs that share these stages."""
+    """The arguments of the model in which two runs with these shared stages may differ."""
     if any(stage.kind != "encoder" for stage in stages):
         return NOT_IN_RAM
     answers_itself = "last" not in (theirs.get("aggregate"), mine.get("aggregate"))

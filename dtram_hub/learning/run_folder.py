@@ -1,20 +1,20 @@
 """The folder of a run: the names of its files, and the format of its recipe.yaml and metrics.json.
 
-Everything is written whole or not at all. Nothing here needs more than YAML and JSON, so that a run can be
-read, shown and pushed without the packages that train one.
+Every file is written whole or not at all. This module needs only YAML and JSON, so that programs can read,
+show and push a run without the packages of training.
 
-    recipe.yaml                 what was asked for, and versions and command line in its comment head
-    stages/NAME.safetensors     the weights that each stage kept
-    checkpoints/                states to go on from, see `resume`
-    metrics.json                what was measured; it makes the run a finished one
+    recipe.yaml                 the recipe; its first comments hold versions and command line
+    stages/NAME.safetensors     the weights of each stage
+    checkpoints/                states for resuming, see `resume`
+    metrics.json                the results; they mark the run as finished
     *.png                       see PICTURES
     config.json, *.safetensors  the model, see `models.checkpoint`
 
 metrics.json holds `results`, a list of rows with "model" (a title), "stage" (a name), "mean_steps",
-"accuracy" and "kind". A row of kind "stage" is a stage's own result; it has "stage_kind", "num_steps" and
-"validation_accuracy" as well. A row of kind "comparison" is another way to use the weights of a stage.
-`stage_kinds` has the kind of every stage by its name ("encoder", "ram" or "dtram"), `seconds` its training
-time; both in order.
+"accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps" and
+"validation_accuracy" as well. A row of kind "comparison" is the result of the same weights with other
+locations or stops. `stage_kinds` maps the name of every stage to its kind ("encoder", "ram" or "dtram").
+`seconds` maps it to its training time. Both are in the order of the stages.
 """
 
 import json
@@ -30,11 +30,11 @@ PICTURES = {
     "steps.png": "Histogram of steps",
     "glimpses.png": "Test images by number of steps, with numbered glimpses",
 }
-PUBLIC_HEAD = ("# versions:", "# stage:")  # the command line names folders of one's own machine
+PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders
 
 
 class RunFolder:
-    """One run's folder; it need not exist yet."""
+    """The folder of one run, which may not exist yet."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -47,45 +47,45 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started here."""
         return self.recipe_path.is_file()
 
     @property
     def is_finished(self) -> bool:
-        """Whether all its stages were trained and tested."""
+        """Whether all stages are trained and tested."""
         return self.metrics_path.is_file()
 
     def make(self) -> None:
-        """Make the folder, for the stages' weights as well."""
+        """Make the folder and the folder of its stages."""
         (self.path / "stages").mkdir(parents=True, exist_ok=True)
 
     def stage_weights(self, name: str) -> Path:
-        """Where the weights are that stage `name` keeps."""
+        """The path of the weights of a stage."""
         return self.path / "stages" / f"{name}.safetensors"
 
     def kept_stages(self) -> set[str]:
-        """Names of the stages whose weights are here."""
+        """The names of the stages that have weights here."""
         return {path.stem for path in (self.path / "stages").glob("*.safetensors")}
 
     def picture(self, name: str) -> Path:
-        """Where a picture is, one of PICTURES."""
+        """The path of a picture, a key of PICTURES."""
         return self.path / name
 
     def pictures(self) -> list[str]:
-        """The PICTURES that are here, by file name."""
+        """The file names of the PICTURES that exist here."""
         return [name for name in PICTURES if self.picture(name).is_file()]
 
     def write_recipe(self, recipe: dict, **facts: object) -> None:
-        """Write recipe.yaml; `facts`, such as versions and command, are the comment at its head."""
+        """Write recipe.yaml; `facts`, such as versions and command, become its first comments."""
         write_text(
             self.recipe_path, _recipe_text([f"# {name}: {fact}" for name, fact in facts.items()], recipe)
         )
 
     def read_recipe(self) -> dict:
-        """What recipe.yaml says, section by section.
+        """Read recipe.yaml.
 
         Raises:
-            ValueError: there is no such file, or a run did not write it.
+            ValueError: there is no such file, or its content is not that of a run.
         """
         try:
             recipe = yaml.safe_load(self._read(self.recipe_path))
@@ -95,14 +95,14 @@ class RunFolder:
         return recipe
 
     def public_recipe(self, name: str, **facts: object) -> str:
-        """The text of recipe.yaml for other people: no folder of this machine, and no command line.
+        """The text of recipe.yaml for publication, without private folders and without the command line.
 
         Args:
-            name: of the model, which takes the place of the output folder.
-            facts: more for the comment at its head.
+            name: name of the model, which replaces the output folder.
+            facts: further first comments.
 
         Raises:
-            ValueError: as `read_recipe`.
+            ValueError: as in `read_recipe`.
         """
         recipe = self.read_recipe()
         recipe |= {"output": f"runs/{name}", "stages_from": None}
@@ -113,14 +113,14 @@ class RunFolder:
         return _recipe_text(head + [f"# {name}: {fact}" for name, fact in facts.items()], recipe)
 
     def write_metrics(self, metrics: dict) -> None:
-        """Write metrics.json, as the head of this module describes it."""
+        """Write metrics.json, in the format of the module's docstring."""
         write_json(self.metrics_path, metrics)
 
     def read_metrics(self) -> dict:
-        """What metrics.json says; an old one that does not tell stages from comparisons is told apart.
+        """Read metrics.json. Kinds of rows and stages that an older version left out are added.
 
         Raises:
-            ValueError: there is no such file, or a run did not write it.
+            ValueError: there is no such file, or its content is not that of a run.
         """
         try:
             metrics = json.loads(self._read(self.metrics_path))
@@ -137,17 +137,17 @@ class RunFolder:
 
 
 def stage_rows(metrics: dict) -> list[dict]:
-    """The rows of the stages themselves, in order."""
+    """The rows of kind "stage", in order."""
     return [row for row in metrics["results"] if row["kind"] == "stage"]
 
 
 def own_result(metrics: dict) -> dict:
-    """The row of the run's model, which is its last stage."""
+    """The row of the last stage, whose weights are the run's model."""
     return stage_rows(metrics)[-1]
 
 
 def _name_kinds(metrics: dict) -> None:
-    """Give an old metrics.json the kinds of its rows and stages, which it says only between the lines."""
+    """Add the kinds of rows and stages to metrics of an older version, from other keys of each row."""
     if "stage_kinds" not in metrics:
         metrics["stage_kinds"] = {name: _old_kind(name) for name in metrics["seconds"]}
     for row in metrics["results"]:

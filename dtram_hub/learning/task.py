@@ -1,4 +1,4 @@
-"""Model and loss in one module: one batch of images and labels in, its loss out."""
+"""The task of a stage: a module that turns one batch of images and labels into its loss."""
 
 from dataclasses import replace
 
@@ -14,15 +14,16 @@ from .recipe import Recipe
 
 
 class Task(nn.Module):
-    """All that a training step computes, for accelerate to prepare: DDP only sees `forward`.
+    """Model and loss in one module, because DDP synchronises the gradients of a `forward` alone.
 
     Args:
-        model: a DTRAM, already in its stage.
-        normalise: uint8 images -> images for the model.
-        loss: how the terms of the loss are taken and weighted.
-        freeze_encoder: keep the encoder in evaluation mode.
-        freeze_batch_norm: keep the encoder's batch norm at its running statistics.
-        num_rollouts: M, Monte-Carlo rollouts per image.
+        model: a DTRAM that has entered its stage.
+        normalise: the normalisation of uint8 images for the model.
+        loss: the terms of the loss and their weights.
+        freeze_encoder: whether the encoder stays in evaluation mode.
+        freeze_batch_norm: whether the encoder's batch norm uses its running statistics and does not change
+            them.
+        num_rollouts: M, the Monte-Carlo rollouts of one image (Eq. 2).
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Task(nn.Module):
         self.num_rollouts = num_rollouts
 
     def train(self, mode: bool = True) -> "Task":
-        """As in torch, except for the frozen modules."""
+        """Set training mode as in torch, except for frozen modules."""
         super().train(mode)
         if self.freeze_encoder:
             self.model.encoder.eval()
@@ -56,24 +57,27 @@ class Task(nn.Module):
 
     @property
     def repeats(self) -> int:
-        """Rollouts of each image now: where there is nothing to choose, they would all be the same."""
+        """The rollouts of one image: 1 if the only look is the context view, else `num_rollouts`."""
         return self.num_rollouts if self.model.num_steps > 1 or self.model.context == "none" else 1
 
     def draw_noise(self, images: int, generator: torch.Generator, share: slice = slice(None)) -> Noise:
-        """The noise of one batch: `images` and `share` as in `Noise.draw`."""
+        """Draw the noise of one batch; arguments as in `Noise.draw`."""
         columns = self.model.locator.noise_columns
         return Noise.draw(images, self.repeats, self.model.num_steps, columns, generator, share)
 
     def forward(
         self, images: Tensor, labels: Tensor, noise: Noise | None = None, std: float | None = None
     ) -> Loss:
-        """The loss of sampled rollouts; with several processes each gets its share of the whole batch's.
+        """The loss of sampled rollouts. The mean over processes is the loss of the whole batch.
 
         Args:
             images: (B, C, H, W) uint8.
-            labels: (B,) int64 in 0..C-1.
-            noise: of `draw_noise`; new noise unless given.
-            std: of the location policy; the model's own unless given.
+            labels: (B,) int64, each a class index.
+            noise: from `draw_noise`; drawn anew by default.
+            std: standard deviation of the location policy; the model's own by default.
+
+        Raises:
+            ValueError: a label is out of range, or images as in `DTRAM.rollout`.
         """
         rollout = self.model.rollout(
             self.normalise(images), sample=True, num_rollouts=self.repeats, noise=noise, std=std
@@ -89,7 +93,7 @@ class Task(nn.Module):
 
 
 def counts_per_process(steps: Tensor) -> Counts:
-    """`Counts` of a batch that all processes share, averaged over them; `steps` (N,) are this process's."""
+    """The `Counts` of the whole batch divided by the number of processes; `steps` (N,) is this process's."""
     counts = Counts.of(steps)
     if not distributed.is_available() or not distributed.is_initialized():
         return counts
@@ -99,7 +103,7 @@ def counts_per_process(steps: Tensor) -> Counts:
 
 
 def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) -> Task:
-    """Model and loss of a stage that the model has entered."""
+    """The task of a stage that the model has entered."""
     return Task(
         model,
         normalise,
