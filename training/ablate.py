@@ -1,11 +1,11 @@
-"""Rerun one recipe with changed keys and several seeds, and put the results side by side.
+"""Run a study: train variants of one recipe with several seeds, and compare the results.
 
     python training/ablate.py training/studies/cub.yaml data.root=CUB_200_2011 [--only NAME ...] [--seeds 0 1]
 
-A study names a recipe, and for each variant the keys that it changes and the stages that it takes over from
-another variant of the same seed, so that the encoder is fine-tuned once. What is finished is not run again,
-what was cut off goes on. It leaves one run per variant and seed; results.csv, tables.md and variants.png have
-all that are finished, so that variants may be run one at a time, and seeds side by side.
+A study is a YAML file with a recipe and its variants. A variant changes keys of the recipe. It may share the
+first stages of an earlier variant with the same seed, so that the encoder is trained once. Each variant and
+seed has a run folder in the study's output. Finished runs are not repeated, and interrupted runs continue.
+results.csv, tables.md and variants.png show all finished runs.
 """
 
 import argparse
@@ -31,7 +31,12 @@ TRAIN = Path(__file__).parent / "train.py"
 
 @dataclass
 class Variant:
-    """changes: overrides of the recipe. shares: an earlier variant, whose stages up to `until` it takes."""
+    """One variant of a study.
+
+    changes: overrides of the recipe.
+    shares: name of an earlier variant, whose first stages this variant takes.
+    until: name of the last stage to take; None for all that can be shared.
+    """
 
     changes: list[str] = field(default_factory=list)
     shares: str | None = None
@@ -40,7 +45,7 @@ class Variant:
 
 @dataclass
 class Study:
-    """recipe and output are paths; the variants run in order."""
+    """The content of a study's YAML file; `recipe` and `output` are paths."""
 
     recipe: str = ""
     output: str = "runs/study"
@@ -54,8 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("study", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys for all variants")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these, and what they share")
-    parser.add_argument("--seeds", nargs="+", type=int, help="instead of the study's")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        help="run these variants, and the variants whose stages they share",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, help="seeds in place of the study's")
     args = parser.parse_args(argv)
     try:
         study = read_study(args.study)
@@ -63,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.only or []:
             check_choice("--only", name, study.variants)
         earlier = []
-        for name, variant in study.variants.items():  # a misspelt key is found before the first run
+        for name, variant in study.variants.items():  # all keys are checked before the first run
             read_recipe(study.recipe, [*args.overrides, *variant.changes])
             if variant.shares not in (None, *earlier):
                 raise ValueError(
@@ -86,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_study(path: Path) -> Study:
-    """The study in a YAML file; ValueError when it has other keys, or no recipe."""
+    """Read a study from a YAML file; ValueError if a key is unknown or the recipe is missing."""
     if not path.is_file():
         raise ValueError(f"study {str(path)!r} is not a file.")
     try:
@@ -99,7 +109,11 @@ def read_study(path: Path) -> Study:
 
 
 def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
-    """Train one variant with one seed, after what it shares, unless that is done; whether it is done now."""
+    """Train one variant with one seed, after the variant that it shares, unless the run is finished.
+
+    Returns:
+        Whether the run is finished now.
+    """
     folder, variant = folder_of(study, name, seed), study.variants[name]
     if folder.is_finished:
         return True
@@ -119,7 +133,7 @@ def folder_of(study: Study, name: str, seed: int) -> RunFolder:
 
 
 def collect(study: Study) -> list[dict]:
-    """One row for every model of every finished run, with whichever seeds."""
+    """One row for every model of every finished run, of all seeds found."""
     rows = []
     for name in study.variants:
         for seed, folder in sorted(finished_runs(study, name).items()):
@@ -140,7 +154,7 @@ def finished_runs(study: Study, name: str) -> dict[int, RunFolder]:
 
 
 def write(output: Path, rows: list[dict]) -> None:
-    """results.csv with every row; tables.md and variants.png with means over the seeds."""
+    """Write results.csv with every row, and tables.md and variants.png with means over seeds."""
     with replacing(output / "results.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -155,7 +169,7 @@ def write(output: Path, rows: list[dict]) -> None:
         lines.append(f"| {variant} | {model} | {spread(steps)} | {spread(accuracy, 100)} | {each} |")
     write_text(output / "tables.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
-    stages = {}  # without the policies that were put on top of what a stage trained
+    stages = {}  # without rows of kind "comparison"
     for (variant, _), found in groups.items():
         if found[0]["kind"] == "stage":
             point = {key: sum(row[key] for row in found) / len(found) for key in ("mean_steps", "accuracy")}

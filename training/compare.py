@@ -1,4 +1,4 @@
-"""Several runs of one recipe side by side: mean and spread over their seeds, as a Markdown table.
+"""Compare runs of one recipe: mean and standard deviation over seeds, as a Markdown table.
 
 python training/compare.py runs/digits-0 runs/digits-1 runs/digits-2
 """
@@ -11,7 +11,7 @@ from dtram_hub.learning.run_folder import RunFolder
 
 
 def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
-    """'mean +- sample standard deviation', or the value alone."""
+    """Format values as "mean ± sample standard deviation", or one value alone."""
     text = f"{scale * statistics.mean(values):.{digits}f}"
     return text if len(values) < 2 else f"{text} ± {scale * statistics.stdev(values):.{digits}f}"
 
@@ -28,12 +28,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"compare.py: {error}")
     titles = [[row["model"] for row in run["results"]] for run in metrics]
     if any(title != titles[0] for title in titles):
-        sys.exit("compare.py: the runs do not have the same models.")
+        sys.exit("compare.py: the runs have different models; accepted are runs of one recipe.")
     print_table(metrics)
 
 
 def print_table(metrics: list[dict]) -> None:
-    """What the runs' metrics.json say, one row for each model; all have the same models."""
+    """Print one row for each model; `metrics` are those of runs with the same models."""
     seeds = ", ".join(str(run["seed"]) for run in metrics)
     print(f"{metrics[0]['test_images']} test images, each answered once; seeds {seeds}\n")
     print("| model | mean steps | accuracy (%) | each run (%) |\n|---|---:|---:|---|")

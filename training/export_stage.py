@@ -1,9 +1,9 @@
-"""One stage of a finished run as a model directory of its own: RAM-4 from the curriculum of a DT-RAM, say.
+"""Export one stage of a finished run as a checkpoint, for example RAM-4 from the curriculum of a DT-RAM.
 
     python training/export_stage.py runs/mnist_dtram_98-0 ram_4 checkpoints/my_ram4
 
-`timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads it. Its metrics.json has the
-results of this stage alone.
+`timm.create_model("local-dir:checkpoints/my_ram4", pretrained=True)` loads the checkpoint. Its metrics.json
+has the results of this stage alone.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=RunFolder, help="folder of a finished run")
     parser.add_argument("stage", help="encoder, ram_2, ram_3, ... or dtram")
     parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--half", action="store_true", help="keep the weights in 16 bits, at half the size")
+    parser.add_argument("--half", action="store_true", help="save the weights in 16 bits, at half the size")
     args = parser.parse_args(argv)
     try:
         export(args.run, args.stage, args.output, args.half)
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None:
-    """Write the weights that `stage` kept, the model's configuration, metrics and recipe into `output`."""
+    """Write the weights of a stage, its configuration, its metrics and its recipe into `output`."""
     trained, metrics = checkpoint.load(run.path), run.read_metrics()
     rows = {row["stage"]: row for row in stage_rows(metrics)}
     check_choice("stage", stage, rows)
@@ -54,7 +54,7 @@ def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None
 
 
 def metrics_of(metrics: dict, stage: str) -> dict:
-    """The results of one stage alone, with the times of all stages that led to it."""
+    """The metrics of one stage, with the training times of the stages up to it."""
     names = list(metrics["seconds"])
     names = names[: names.index(stage) + 1]
     own = metrics | {"results": [row for row in metrics["results"] if row["stage"] == stage]}

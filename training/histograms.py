@@ -1,4 +1,4 @@
-"""How many steps several DT-RAMs take, side by side in one picture (Fig. 5).
+"""Draw histograms of the steps of several DT-RAMs in one picture (Fig. 5).
 
 python training/histograms.py runs/mnist_dtram_98 runs/mnist_dtram_99 --output docs/images/mnist_steps.png
 """
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "runs", nargs="+", type=RunFolder, help="folders of finished runs that end with a DT-RAM"
     )
-    parser.add_argument("--output", type=Path, default=Path("steps.png"), help="the picture to write")
+    parser.add_argument("--output", type=Path, default=Path("steps.png"), help="path of the picture")
     args = parser.parse_args(argv)
     histograms = {}
     for run in args.runs:

@@ -1,4 +1,4 @@
-"""Write the model cards of the checkpoints that ship with the package, from their own files.
+"""Write the model cards of the checkpoints that ship with the package, from the files of each checkpoint.
 
 python training/shipped_cards.py
 """
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def render_shipped(name: str) -> str:
-    """The card of one shipped checkpoint, with the pictures that lie in `model_cards/images/NAME`."""
+    """The text of a shipped checkpoint's card, with the pictures in `model_cards/images/NAME`."""
     images = CARDS / "images" / name
     found = {file: f"images/{name}/{file}" for file in PICTURES if (images / file).is_file()}
     return render_card(WEIGHTS / name, pictures=found).content

@@ -1,8 +1,8 @@
-"""Answer one split with a saved DT-RAM: accuracy, steps, and what other stop thresholds would give.
+"""Evaluate a saved DT-RAM on one split, at several stop thresholds: accuracy and steps.
 
     python training/validate.py runs/digits [recipe.yaml] [key=value ...] [--split test]
 
-The data are those of the recipe that the checkpoint was trained with, unless another is given.
+The default recipe is that of the checkpoint; it names the data.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="a directory with config.json and model.safetensors")
     parser.add_argument("words", nargs="*", metavar="recipe.yaml | key=value")
     parser.add_argument("--split", default="test", help="train, validation or test")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per threshold, no table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per threshold, without a table"
+    )
     args = parser.parse_args(argv)
     show_messages(sys.stderr)
     recipes = [word for word in args.words if "=" not in word] or [Path(args.checkpoint) / "recipe.yaml"]
