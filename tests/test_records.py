@@ -34,10 +34,10 @@ def test_index_takes_rows_of_everything_and_remembers_their_images(rows: bool) -
 
 
 def test_repeat_makes_neighbours_of_one_image() -> None:
-    whole = state(2)
-    found = whole.repeat(3)
-    assert found.rows.tolist() == [0, 0, 0, 1, 1, 1]
-    expected = [tensor.repeat_interleave(3, 0) for tensor in tensors(whole)]
+    whole = state(3)
+    found = whole.repeat(2)
+    assert found.rows.tolist() == [0, 0, 1, 1, 2, 2]
+    expected = [tensor.repeat_interleave(2, 0) for tensor in tensors(whole)]
     assert all(torch.equal(a, b) for a, b in zip(tensors(found), expected, strict=True))
     assert whole.repeat(1) is whole
 

@@ -1,11 +1,20 @@
-"""Stop policies: the first stop, log-probabilities, what they read, budgets."""
+"""Stop policies: the first stop, log-probabilities, what they read, where they start, budgets."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning.losses import step_mask
-from dtram_hub.models.stopping import confidence, first_stop, margin, stop_entropies, stop_log_probs
+from dtram_hub.models.stopping import (
+    STOPPERS,
+    StopPolicy,
+    confidence,
+    first_stop,
+    margin,
+    stop_entropies,
+    stop_log_probs,
+)
 
 
 def test_step_mask_and_first_stop() -> None:
@@ -59,3 +68,15 @@ def test_confidence_and_entropy_by_hand() -> None:
     p = torch.tensor([0.1, 0.5, 0.9])
     expected = -(p * p.log() + (1 - p) * (1 - p).log())
     torch.testing.assert_close(stop_entropies(p.logit()), expected)
+
+
+@pytest.mark.parametrize("policy", STOPPERS.values(), ids=STOPPERS)
+def test_a_reset_policy_stops_with_one_probability_after_any_look(policy: type[StopPolicy]) -> None:
+    """1 / T for a stage of T steps, 1 / 2 for one step, and above 1 / 2 without a number of steps."""
+    stopper, hidden, logits = policy(4), torch.randn(3, 4), torch.randn(3, 5)
+    torch.nn.init.normal_(stopper.net[-1].weight)
+    for num_steps, expected in {1: 0.5, 2: 0.5, 4: 0.25, 10: 0.1, None: 0.7310586}.items():
+        stopper.reset(num_steps)
+        for looks in (1, 3):
+            found = stopper.logit(hidden, logits, torch.tensor(looks)).sigmoid()
+            torch.testing.assert_close(found, torch.full((3,), expected))
