@@ -2,10 +2,10 @@
 
     python benchmarks/encoder_census.py [--out census.jsonl] [--filter "dtram_resnet*"] [--real 10]
 
-Builds every `dtram_*` model as `timm.create_model` gives it, with two steps, and runs it forward, forward in
+Builds every `dtram_*` model as `timm.create_model` gives it, with two steps. Runs it forward, forward in
 training and backward, with three colour channels and with one. Models of at most `--real` million parameters
-do so with real numbers, the others on the meta device, which knows shapes alone. One line per model goes to
-`--out`; names that are in it already are not done again, so a census can be cut off and gone on with.
+run with real numbers, the others on the meta device, which knows shapes alone. One line per model goes to
+`--out`. A census that was cut off goes on after the names in this file.
 """
 
 import argparse

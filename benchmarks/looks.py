@@ -1,10 +1,10 @@
-"""What looks cost and what they are worth: accuracy, GFLOPs and images per second, side by side in one run.
+"""Cost and worth of looks: accuracy, GFLOPs and images per second, side by side in one run.
 
     python benchmarks/looks.py runs/cub/dtram-0 [runs/cub/encoder_longer-0 ...] data.root=CUB_200_2011
 
-Of every run: its encoder alone at the context size and at other sizes, and where it has them its last RAM and
-its DT-RAM, on the test images of its recipe. All take turns on the same images; medians are compared. GFLOPs
-count a multiplication with its addition as two, and are those of the mean number of steps.
+Of every run it takes the encoder alone, at the context size and at other sizes, and where the run has them the
+last RAM and the DT-RAM. They answer the test images of the run's recipe. All take turns on the same images;
+medians are compared. GFLOPs are those of the mean steps; a multiplication with its addition counts as two.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Inference memory against the number of steps: it does not grow with T.
+"""Inference memory does not grow with the number of steps T.
 
     python benchmarks/memory.py
 
-One process per T predicts the same images with no early stop, and reports the most memory it ever held.
+One process per T predicts the same images with no early stop, and reports its peak memory.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/mnist_training.py [--root FOLDER_OF_THE_IDX_FILES]
 
-RAM with 6 glimpses of 8x8 pixels, batch 128, one thread. Four sides take turns in one run, medians are
+RAM with 6 glimpses of 8x8 pixels, batch 128, one thread. Four sides take turns in one run; medians are
 compared:
 
 - ours: `dtram_glimpse_mlp` in `Task`, as training/train.py runs it, gradient clipping and optimizer included;

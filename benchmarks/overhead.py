@@ -1,9 +1,9 @@
-"""What DT-RAM costs on top of its encoder: wall time over that of the bare timm encoder on the same crops.
+"""The cost of a DT-RAM on top of its encoder: wall time over that of the bare timm encoder on the same views.
 
     python benchmarks/overhead.py
 
-Prediction with fixed stops (1.9 steps on average, T = 3) and a training step, both against the plain encoder
-run on the very same views in the same sub-batches. Both sides take turns in one run; medians are compared.
+Prediction with fixed stops (1.9 steps on average, T = 3) and a training step run against the bare encoder, on
+the same views in the same sub-batches. Both sides take turns in one run; medians are compared.
 Weights are random: they do not change the time.
 """
 
