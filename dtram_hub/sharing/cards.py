@@ -1,4 +1,4 @@
-"""Model cards: every number is read from the files that a run left behind, or counted on the model."""
+"""Model cards. Every number comes from the files of a run, or is counted on the model."""
 
 from pathlib import Path
 
@@ -50,17 +50,17 @@ def render_card(
     source: str | None = None,
     pictures: dict[str, str] | None = None,
 ) -> ModelCard:
-    """The card of a checkpoint.
+    """Render the card of a checkpoint.
 
     Args:
-        folder: with config.json and model.safetensors; metrics.json and recipe.yaml say what was measured,
-            and where they are missing the card says that nothing was.
-        name: of the model, `<architecture>.<tag>` for one that ships; the folder's unless given.
-        source: what `timm.create_model` loads it by; the name unless given.
-        pictures: links by file name, see `RunFolder`; those in the folder unless given.
+        folder: a checkpoint. A finished run has metrics.json and recipe.yaml too; without them the card shows
+            no results.
+        name: name of the model, `<architecture>.<tag>` for one that ships; the folder's name by default.
+        source: argument of `timm.create_model` that loads the model; `name` by default.
+        pictures: links by file name, for keys of PICTURES; the pictures in the folder by default.
 
     Raises:
-        ValueError: a file is missing or no valid JSON or YAML.
+        ValueError: a file is missing, or is no valid JSON or YAML.
     """
     folder = Path(folder)
     name = name or folder.name
@@ -91,13 +91,13 @@ def render_card(
 
 
 def read_results(folder: str | Path) -> dict | None:
-    """The results of a run's model, the row of its last stage; None where nothing was measured."""
+    """The results of a run's model, which is its last stage; None if the run is not finished."""
     metrics, _ = _read_run(folder)
     return own_result(metrics) if metrics else None
 
 
 def facts(folder: str | Path) -> dict[str, str]:
-    """What the header of a weights file says: architecture, and version and results if there are any."""
+    """The metadata of a weights file: the architecture, and the version and results of a finished run."""
     metrics, _ = _read_run(folder)
     found = {"architecture": checkpoint.read_config(folder)["architecture"]}
     if metrics:
@@ -108,7 +108,7 @@ def facts(folder: str | Path) -> dict[str, str]:
 
 
 def eval_results(folder: str | Path) -> str | None:
-    """The Hub's `.eval_results/*.yaml` of a run on a data set of the Hub; None for any other."""
+    """The text of the Hub's `.eval_results/*.yaml`, for a run on a data set of the Hub; otherwise None."""
     metrics, recipe = _read_run(folder)
     data = _describe_data(recipe, {})
     if not metrics or not data.get("hub_id"):
@@ -120,19 +120,19 @@ def eval_results(folder: str | Path) -> str | None:
 
 
 def _read_run(folder: str | Path) -> tuple[dict, dict]:
-    """metrics.json and recipe.yaml of a finished run; both empty where it is none."""
+    """metrics.json and recipe.yaml of a finished run; both empty for another folder."""
     run = RunFolder(folder)
     return (run.read_metrics(), run.read_recipe()) if run.exists and run.is_finished else ({}, {})
 
 
 def _describe_input(cfg: dict) -> dict:
-    """Size and colours of the images, as timm's data configuration has them."""
+    """Size, mean and standard deviation of the images, from timm's configuration."""
     colours = {key: [round(float(value), 4) for value in cfg[key]] for key in ("mean", "std")}
     return {"input_size": cfg["input_size"]} | colours
 
 
 def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
-    """What the template says of a finished run."""
+    """The template's values for a finished run."""
     result = own_result(metrics)
     return {
         "test_error": _error(result["accuracy"]),
@@ -152,7 +152,7 @@ def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
 
 
 def _describe_data(recipe: dict, config: dict) -> dict:
-    """name, license, description and limits; hub_id, and the terms of the weights, where there are any."""
+    """Name, license, description and limits of the data; hub_id and terms of the weights, if any."""
     source = recipe.get("data", {}).get("source", "")
     if source in DATA:
         fill = {"classes": config.get("num_classes")}
@@ -173,7 +173,7 @@ def _describe_data(recipe: dict, config: dict) -> dict:
 
 
 def _learned_on_validation(recipe: dict, metrics: dict) -> str | None:
-    """What the stages of these weights learned on validation images, in words; None if nothing."""
+    """The parts that the stages learned on validation images, in words; None if there are none."""
     subjects = {"encoder": "what to answer", "ram": "where to look", "dtram": "when to stop"}
     found = [
         words
@@ -230,7 +230,7 @@ def _summary(model, data: dict) -> str:
 
 
 def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:
-    """Errors of every policy at budgets half a step apart, where all policies have points on both sides."""
+    """The errors of every stop policy at budgets of 1.5, 2, .. mean steps below T."""
     budgets = [steps / 2 for steps in range(3, 2 * num_steps)]
     return {
         "policies": list(curves),

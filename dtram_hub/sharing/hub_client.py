@@ -1,6 +1,5 @@
-"""Speaking with the Hub: a request that fails in passing is repeated, one that fails for good is explained.
-
-`push` and `pull` make every request through `again`, within `explained`.
+"""Requests to the Hub. `again` repeats a request that may succeed later. `explained` turns errors into one
+sentence each. `push` and `pull` make every request through both.
 """
 
 import json
@@ -16,29 +15,29 @@ from ..learning.run_folder import METRICS, PICTURES, RECIPE
 from ..models.checkpoint import CONFIG, WEIGHTS
 
 try:
-    import httpx2 as httpx  # what huggingface_hub 2 speaks through
+    import httpx2 as httpx  # the client of huggingface_hub 2
 except ImportError:
     import httpx
 
 T = TypeVar("T")
 CARD = "README.md"
-# What a push puts into a repository; the rest of it is somebody else's.
+# The files of a push. It leaves all other files of a repository as they are.
 PUSHED = (CONFIG, WEIGHTS, CARD, METRICS, RECIPE, *PICTURES, ".eval_results/*.yaml")
-PASSING = (408, 412, 429, 500, 502, 503, 504)  # 412: someone else has committed since
+PASSING = (408, 412, 429, 500, 502, 503, 504)  # 412: someone else committed in the meantime
 LONGEST_WAIT = 60.0
 
 
 def open_api(repo_id: str, token: str | None) -> HfApi:
-    """The Hub's client; ValueError unless repo_id and token have the form that the Hub knows."""
+    """Make the Hub's client; ValueError if `repo_id` is not "org/name" or `token` has blanks."""
     if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
         raise ValueError(f"repo_id={repo_id!r} is not of the form 'org/name'.")
     if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("token has blanks or other characters that no token of the Hub has.")
+        raise ValueError("token has blanks or characters outside of ASCII; accepted is a token of the Hub.")
     return HfApi(token=token, library_name="dtram-hub")
 
 
 def again(function: Callable[..., T], *args, **kwargs) -> T:
-    """Call a function that may be called twice, until it passes or has failed four times."""
+    """Call a function until it succeeds, at most four times; a second call must be harmless."""
     retrying = Retrying(
         retry=retry_if_exception(_is_passing), wait=_wait, stop=stop_after_attempt(4), reraise=True
     )
@@ -47,7 +46,13 @@ def again(function: Callable[..., T], *args, **kwargs) -> T:
 
 @contextmanager
 def explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors into one sentence each; without their requests, which hold the token."""
+    """Turn the client's errors into one sentence each, without their requests, which hold the token.
+
+    Raises:
+        ValueError: a bad name, or no such repository or revision.
+        PermissionError: the Hub refuses the token.
+        ConnectionError: the Hub does not answer, or answers with an error.
+    """
     here = f"repo_id={repo_id!r}"
     try:
         yield
@@ -99,14 +104,14 @@ def _of_status(error: errors.HfHubHTTPError, here: str) -> OSError:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """Seconds that the Hub asks to wait for, if it does."""
+    """The seconds to wait that the Hub asks for, or None."""
     headers = getattr(getattr(_root(error), "response", None), "headers", {})
     value = headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
 def _root(error: BaseException) -> BaseException:
-    """Why a file that is not in the cache could not be fetched either, where the client says so."""
+    """The error of the request behind a LocalEntryNotFoundError, or `error` itself."""
     hidden = isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__
     return _root(error.__cause__) if hidden else error
 
@@ -117,7 +122,7 @@ def _is_passing(error: BaseException) -> bool:
         return root.response.status_code in PASSING and (_retry_after(error) or 0) <= LONGEST_WAIT
     if isinstance(error, errors.LocalEntryNotFoundError):
         return not constants.HF_HUB_OFFLINE
-    # An error page where JSON should be; a file of another size than announced is a bare OSError.
+    # A JSONDecodeError is an error page. A bare OSError is a file of another size than announced.
     return isinstance(error, httpx.TransportError | json.JSONDecodeError) or (
         type(error) is OSError and error.errno is None
     )

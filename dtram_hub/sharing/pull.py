@@ -1,6 +1,6 @@
-"""From the Hub: what comes back is checked against the Hub's own record.
+"""Downloads from the Hub, with every file checked against its checksum on the Hub.
 
-It is JSON, YAML, pictures and safetensors. Nothing in a repository is executed or unpickled.
+Only JSON, YAML, Markdown, pictures and safetensors are fetched. No file is executed or unpickled.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ def pull(
     cache_dir: str | Path | None = None,
     **kwargs,
 ) -> nn.Module:
-    """The DT-RAM of a repository, in evaluation mode.
+    """Load the DT-RAM of a repository, in evaluation mode.
 
     Args:
         repo_id, revision, token, cache_dir: as in `download`.
-        kwargs: arguments of the model to change, such as `num_classes`.
+        kwargs: constructor arguments to change, such as `num_classes`.
 
     Raises:
         ValueError: as in `download`, or the repository holds another kind of model.
@@ -50,22 +50,24 @@ def download(
     token: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Path:
-    """The directory, in the Hub's own cache, of one revision of a repository; what it holds is checked.
+    """Fetch one revision of a repository into the Hub's cache, and check every file.
 
-    The content of every file is held against its checksum on the Hub. One that differs is thrown away and
-    fetched once more. A revision given by its full commit hash is not asked for again once it is in the
-    cache, and with HF_HUB_OFFLINE=1 the cache is all there is.
+    A file with another checksum than on the Hub is removed and fetched once more. A full commit hash that is
+    in the cache needs no request. With HF_HUB_OFFLINE=1 only the cache is read.
 
     Args:
         repo_id: "org/name".
-        revision: a branch, tag or commit; `main` unless given.
-        token: of the Hub; the saved one unless given.
-        cache_dir: the Hub's cache; its usual place unless given.
+        revision: a branch, tag or commit; `main` by default.
+        token: a token of the Hub; the saved one by default.
+        cache_dir: the Hub's cache; its default folder unless given.
+
+    Returns:
+        The directory of the revision in the cache.
 
     Raises:
-        ValueError: no such repository or revision, no safetensors in it, or files that are damaged there.
-        PermissionError: the token is refused, or the repository is gated.
-        ConnectionError: the Hub does not answer and the cache has nothing.
+        ValueError: no such repository or revision, no safetensors in it, or damaged files on the Hub.
+        PermissionError: the Hub refuses the token, or the repository is gated.
+        ConnectionError: the Hub does not answer, and the cache lacks the revision.
     """
     api = open_api(repo_id, token)
     settings = {"token": token, "cache_dir": cache_dir, "library_name": "dtram-hub"}
@@ -86,10 +88,10 @@ def download(
 def copy(
     repo_id: str, directory: str | Path, revision: str | None = None, *, token: str | None = None
 ) -> None:
-    """Write what `download` finds into a directory of its own, which needs the cache no more.
+    """Copy the files of `download` into `directory`, which does not link to the cache.
 
     Raises:
-        As `pull`; the model is loaded once before anything is written.
+        ValueError, PermissionError, ConnectionError: as in `pull`, before a file is written.
     """
     folder = download(repo_id, revision, token=token)
     checkpoint.load(folder)
@@ -101,7 +103,7 @@ def _fetch(repo_id: str, revision: str | None, settings: dict) -> Path:
 
 
 def _check_complete(api: HfApi, repo_id: str, folder: Path) -> None:
-    """ValueError unless a configuration and weights have come; pickles that are there instead are named."""
+    """ValueError if configuration or weights are missing; the message names a pickle in their place."""
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if not missing:
         return
@@ -112,10 +114,10 @@ def _check_complete(api: HfApi, repo_id: str, folder: Path) -> None:
 
 
 def _remove_damaged(api: HfApi, repo_id: str, folder: Path) -> list[str]:
-    """Throw away the cached files whose content is not what the Hub has on record; their names."""
+    """Remove cached files with another checksum than on the Hub, and return their names."""
     damaged = []
     for path in (path for path in folder.rglob("*") if path.is_file()):
-        # The cache names a blob by its checksum, where it can link to it.
+        # A cache with links names each blob by its checksum.
         blob, name = path.resolve(), path.relative_to(folder).as_posix()
         record = blob.name
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", record):
@@ -131,7 +133,7 @@ def _remove_damaged(api: HfApi, repo_id: str, folder: Path) -> list[str]:
 
 
 def _checksum(path: Path, git: bool) -> str:
-    """sha256 of a file, or the hash that git knows it by."""
+    """The sha256 of a file, or with `git` its hash in git."""
     if git:
         content = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,4 +1,4 @@
-"""To the Hub: a model directory goes there in one commit."""
+"""Uploads to the Hub: a model and its card, in one commit."""
 
 import shutil
 import tempfile
@@ -27,32 +27,32 @@ def push(
     create_pr: bool = False,
     tag: str | None = None,
 ) -> CommitInfo:
-    """Put a model on the Hub, with its card, in one commit: all of it arrives, or nothing does.
+    """Upload a model with its card to the Hub in one commit, which arrives whole or not at all.
 
-    Of a run's folder, its metrics, recipe and pictures go along, without the folders of this machine that the
-    recipe names. A README.md in the folder is taken as it is, else the card is rendered. Files of an earlier
-    push that this one does not have are removed; any other file of the repository stays.
+    A run's folder adds its metrics, its recipe without private folders, and its pictures. A README.md in the
+    folder is the card; otherwise the card is rendered. Files of an earlier push that this push lacks are
+    removed. All other files of the repository stay.
 
     Args:
         model_or_dir: a DTRAM, or a directory with config.json and model.safetensors.
-        repo_id: "org/name"; made if it does not exist.
-        private: who may see a repository that is made. One that exists must be private already.
-        revision: branch, made if it does not exist; `main` unless given.
-        token: of the Hub; the one that `hf auth login` has saved, or HF_TOKEN, unless given.
+        repo_id: "org/name"; created if it does not exist.
+        private: whether a new repository is private. An existing one must then be private already.
+        revision: branch, created if it does not exist; `main` by default.
+        token: a token of the Hub; by default HF_TOKEN, or the token of `hf auth login`.
         commit_message: title of the commit.
-        create_pr: open a pull request instead of committing to the branch.
-        tag: name of the release that this commit becomes; a name that is taken is refused.
+        create_pr: whether to open a pull request in place of a commit to the branch.
+        tag: a new tag for the commit.
 
     Returns:
-        The commit: `.oid` is its hash, `.commit_url` its page, `.pr_url` the pull request's.
+        The commit: `.oid` is its hash, `.commit_url` its page, `.pr_url` the page of the pull request.
 
     Raises:
-        ValueError: a bad argument, or a directory that `DTRAM.from_pretrained` would not load.
-        PermissionError: the token is refused, or may not write there.
-        ConnectionError: the Hub does not answer, or fails again and again; nothing was changed, or all of it.
+        ValueError: a bad argument, an existing tag, or a directory that `DTRAM.from_pretrained` rejects.
+        PermissionError: the Hub refuses the token, or the token may not write to the repository.
+        ConnectionError: the Hub does not answer, or fails four times.
     """
     if tag and create_pr:
-        raise ValueError(f"tag={tag!r} names a commit of a branch; it does not go with create_pr=True.")
+        raise ValueError(f"tag={tag!r} names a commit of a branch; create_pr=True takes no tag.")
     api, name = open_api(repo_id, token), repo_id.partition("/")[2]
     settings = {
         "revision": revision,
@@ -63,7 +63,7 @@ def push(
         _collect(model_or_dir, Path(folder), repo_id)
         again(_open, api, repo_id, private, None if create_pr else revision, tag)
         arguments = (api, repo_id, Path(folder), settings)
-        # A second pull request would not be the first one again, as a second commit of the same files is.
+        # A repeated commit of the same files is harmless. A repeated pull request would be a second one.
         commit = _commit(*arguments) if create_pr else again(_commit, *arguments)
     if tag:
         _tag(api, repo_id, tag, commit)
@@ -71,13 +71,13 @@ def push(
 
 
 def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -> None:
-    """Put everything that is to be pushed into an empty folder."""
+    """Write all files of the push into an empty folder."""
     name = repo_id.partition("/")[2]
     if isinstance(model_or_dir, nn.Module):
         checkpoint.save(model_or_dir, folder, model_or_dir.pretrained_cfg.get("label_names"))
     else:
         source = RunFolder(model_or_dir)
-        checkpoint.load(source.path)  # what could not be loaded again is not pushed
+        checkpoint.load(source.path)  # a checkpoint that does not load is not pushed
         for file in (CONFIG, WEIGHTS, CARD, METRICS, *PICTURES):
             if (source.path / file).is_file():
                 shutil.copy(source.path / file, folder / file)
@@ -93,7 +93,11 @@ def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -
 
 
 def _open(api: HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
-    """Make the repository and the branch if need be, and refuse what could not end well."""
+    """Create the repository and the branch if they do not exist.
+
+    Raises:
+        ValueError: `private` for a public repository, or a tag that exists.
+    """
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.repo_info(repo_id).private:
         raise ValueError(f"repo_id={repo_id!r} exists and is public; private=True does not hide it.")
@@ -104,7 +108,7 @@ def _open(api: HfApi, repo_id: str, private: bool, branch: str | None, tag: str 
 
 
 def _commit(api: HfApi, repo_id: str, folder: Path, settings: dict) -> CommitInfo:
-    """Make the repository hold these files and none of an earlier push; no commit where it does already."""
+    """Commit the files of `folder`, and remove those of an earlier push; without changes, commit nothing."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     head = api.repo_info(repo_id, revision=settings["revision"])
     there = {sibling.rfilename for sibling in head.siblings}
@@ -113,12 +117,12 @@ def _commit(api: HfApi, repo_id: str, folder: Path, settings: dict) -> CommitInf
     operations += [CommitOperationDelete(name) for name in stale]
     try:
         return api.create_commit(repo_id, operations, parent_commit=head.sha, **settings)
-    except RuntimeError as error:  # what it makes of any failed upload
+    except RuntimeError as error:  # the client wraps the error of a failed upload
         raise error.__cause__ or error from None
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: CommitInfo) -> None:
-    """Name a commit; where that fails, the error says that the files are there all the same."""
+    """Tag a commit. The message of a failure adds that the files were uploaded."""
     try:
         with explained(repo_id, commit.oid):
             again(api.create_tag, repo_id, tag=tag, revision=commit.oid, exist_ok=True)
