@@ -1,7 +1,7 @@
-"""The program `dtram`: its commands, their words and their help.
+"""The program `dtram`: its commands, their arguments and their help.
 
-The package `dtram_hub` imports torch and timm. This module lies outside of it, so that help and the version
-come at once. Each command imports the package when it runs.
+This module lies outside of `dtram_hub`, which imports torch and timm, so that help and version appear at
+once. Each command imports the package when it runs.
 """
 
 import subprocess
@@ -17,16 +17,16 @@ MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the H
 
 
 def main() -> None:
-    """Run the program: it ends with 0, with 1 when something failed, with 2 when it was called wrongly.
+    """Run the program. The exit code is 0 for success, 1 for an error and 2 for wrong arguments.
 
-    A user's mistake ends in one sentence instead of a traceback.
+    An error of the user ends in one sentence without a traceback.
     """
     try:
         dtram(prog_name="dtram")
     except (ValueError, OSError) as error:
         sys.exit(f"dtram: {' '.join(str(error).split())}")
     except ImportError as error:
-        sys.exit(f"dtram: {error.name} is needed here; pip install 'dtram-hub[train]' brings it.")
+        sys.exit(f"dtram: this command needs {error.name}; pip install 'dtram-hub[train]' installs it.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,9 +37,9 @@ def dtram() -> None:
 
 @dtram.command("list")
 @click.argument("pattern", default="*")
-@click.option("--pretrained", is_flag=True, help="Only names with weights, with their tags.")
+@click.option("--pretrained", is_flag=True, help="List only models with weights, with their tags.")
 def list_models(pattern: str, pretrained: bool) -> None:
-    """Names of models, for `timm.create_model` as well.
+    """List the names of models for `timm.create_model`.
 
     \b
     dtram list "*resnet*"
@@ -54,7 +54,7 @@ def list_models(pattern: str, pretrained: bool) -> None:
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(model: str, as_json: bool) -> None:
-    """What a model is and what it costs: parameters, GFLOPs per look, tags.
+    """Print the facts of a model: encoder, parameters, GFLOPs per look, tags.
 
     \b
     dtram info dtram_resnet50
@@ -72,14 +72,14 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--save", type=NEW_FOLDER, help="Folder for pictures of the glimpses.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option(
-    "--stop-threshold", type=click.FloatRange(0, 1), help="Smaller stops earlier; the model's own by default."
+    "--stop-threshold", type=click.FloatRange(0, 1), help="Lower stops earlier; the model's own by default."
 )
 @click.option(
-    "--max-steps", type=click.IntRange(1), help="The most looks at an image; the model's own by default."
+    "--max-steps", type=click.IntRange(1), help="Largest number of steps; the model's own by default."
 )
-@click.option("--device", default="cpu", show_default=True, help="Such as cuda or mps.")
+@click.option("--device", default="cpu", show_default=True, help="For example cuda or mps.")
 def predict(**words) -> None:
-    """Classify images: class, confidence, and how many looks it took.
+    """Classify images: class, confidence and number of looks.
 
     \b
     dtram predict runs/birds wren.jpg jay.jpg --save glimpses
@@ -91,13 +91,13 @@ def predict(**words) -> None:
 
 
 def script(name: str, summary: str, *launcher: str) -> None:
-    """Make a command that hands its words to `name`.py of training/, run by python and `launcher`."""
+    """Make a command that runs training/`name`.py by python and `launcher`, with all its arguments."""
     words_as_they_are = {"ignore_unknown_options": True, "help_option_names": []}
 
     @dtram.command(name, help=summary, context_settings=words_as_they_are)
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
     def command(words: tuple[str, ...]) -> None:
-        # An installed package holds training/; in a checkout it lies beside this module.
+        # An installed package holds training/; in a checkout training/ lies beside this module.
         here = Path(__file__).parent
         paths = [folder / "training" / f"{name}.py" for folder in (here / "dtram_hub", here)]
         path = next(path for path in paths if path.is_file())
@@ -114,7 +114,7 @@ script(
 )
 script(
     "validate",
-    "Answer a split again, at several stop thresholds; the same as `python training/validate.py`.\n\n\b\n"
+    "Evaluate a model at several stop thresholds; the same as `python training/validate.py`.\n\n\b\n"
     "dtram validate runs/birds\ndtram validate --help",
 )
 
@@ -123,9 +123,9 @@ script(
 @click.argument("folder", type=FOLDER)
 @click.argument("repo")
 def card(folder: Path, repo: str) -> None:
-    """Write README.md, the model card of a run, from its own files, to be looked at or edited before a push.
+    """Write README.md, the model card of a run, for editing before a push.
 
-    REPO is the org/name that the card tells readers to load. `push` writes a card itself where there is none.
+    REPO is the org/name on the Hub that the card shows. Without a README.md, `push` writes the card itself.
 
     \b
     dtram card runs/birds my-name/birds
@@ -139,13 +139,13 @@ def card(folder: Path, repo: str) -> None:
 @dtram.command()
 @click.argument("folder", type=FOLDER)
 @click.argument("repo")
-@click.option("--private", is_flag=True, help="If the repository is made, only you see it.")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--revision", help="Branch; main by default.")
-@click.option("--tag", help="Name of the release that this becomes.")
+@click.option("--tag", help="A new tag for the commit.")
 @click.option("--message", "commit_message", help="Title of the commit.")
-@click.option("--create-pr", is_flag=True, help="Open a pull request instead.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request in place of a commit.")
 def push(folder: Path, repo: str, **words) -> None:
-    """Put a run's model on the Hub, with its card. Log in first, with `hf auth login` or HF_TOKEN.
+    """Upload a run's model with its card to the Hub. First log in with `hf auth login`, or set HF_TOKEN.
 
     \b
     dtram push runs/birds my-name/birds
@@ -162,7 +162,7 @@ def push(folder: Path, repo: str, **words) -> None:
 @click.argument("folder", type=NEW_FOLDER)
 @click.option("--revision", help="Branch, tag or commit; main by default.")
 def pull(repo: str, folder: Path, revision: str | None) -> None:
-    """Fetch a model from the Hub into a folder, checked against its checksums.
+    """Download a model from the Hub into a new folder, and check its checksums.
 
     \b
     dtram pull my-name/birds checkpoints/birds

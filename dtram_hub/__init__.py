@@ -14,7 +14,7 @@ from .models.records import Prediction, Rollout
 __version__ = "0.1.0"
 __all__ = ["DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"]
 
-# Imported when first asked for: a model needs neither the Hub's client nor the model cards.
+# Imported at first use, because a model needs neither the Hub's client nor the model cards.
 _LATER = {"calibrate": ".inference.budget", "pull": ".sharing.pull", "push": ".sharing.push"}
 
 moved.install(sys.modules[__name__])

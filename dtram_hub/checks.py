@@ -1,4 +1,4 @@
-"""Refusing bad input in one sentence that names the argument, its value and what is accepted."""
+"""Checks of input. Each error is one sentence that names the argument, its value and the accepted values."""
 
 import difflib
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def check_number(name: str, value: object, low: float, high: float, *, open_low:
 
 
 def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
-    """ValueError unless `images` is a float batch (B >= 1, in_chans, H, W), H and W at least `least_size`."""
+    """ValueError unless `images` are floats (B, in_chans, H, W) with B >= 1 and H, W >= `least_size`."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] != in_chans:
         raise ValueError(f"images has shape {shape}; accepted is (batch, {in_chans}, height, width).")
@@ -42,7 +42,7 @@ def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
-    """ValueError unless all labels are in 0..num_classes - 1; not looked at on an accelerator."""
+    """ValueError unless all labels are in 0..num_classes - 1. Skipped on an accelerator, which would wait."""
     if labels.device.type != "cpu" or len(labels) == 0:
         return
     low, high = int(labels.min()), int(labels.max())
@@ -51,6 +51,6 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' for the known name closest to a misspelt one, or nothing."""
+    """The sentence " Did you mean ..?" with the known name closest to `name`; "" if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""What the commands of the program `dtram` do; the program itself is `dtram_cli.py`."""
+"""The functions behind the commands of the program `dtram`, which `dtram_cli.py` defines."""
 
 import json
 import sys
@@ -23,10 +23,10 @@ UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionB
 
 
 def list_models(pattern: str, pretrained: bool) -> list[str]:
-    """Names of DT-RAMs that match `pattern`; with `pretrained` those that have weights, with their tags.
+    """The names of DT-RAMs that match `pattern`; with `pretrained` the names of weights, with their tags.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no name matches.
     """
     pattern = pattern if pattern.startswith("dtram") else f"dtram*{pattern}"
     names = timm.list_models(pattern, pretrained=pretrained)
@@ -36,7 +36,7 @@ def list_models(pattern: str, pretrained: bool) -> list[str]:
 
 
 def info(model: str, as_json: bool) -> None:
-    """Print the facts of a model, one a line or as one JSON object."""
+    """Print the facts of a model, one per line or as one JSON object."""
     facts = _facts(model)
     if as_json:
         print(json.dumps(facts))
@@ -54,10 +54,10 @@ def predict(
     max_steps: int | None,
     device: str,
 ) -> int:
-    """Print the answer to every image, and draw its glimpses into the folder `save`.
+    """Print the answer to every image, and write a picture of its glimpses into the folder `save`.
 
     Returns:
-        The number of images that could not be read; each is named on stderr.
+        The number of unreadable images; a message on stderr names each.
     """
     built = _load(model).to(device)
     transform = create_transform(**resolve_model_data_config(built), is_training=False)
@@ -78,7 +78,7 @@ def predict(
 
 
 def _facts(model: str) -> dict:
-    """What `info` prints: architecture, sizes, compute, and the results that a run's folder has."""
+    """The facts of `info`: architecture, sizes, GFLOPs, and the results of a finished run."""
     folder = _folder(model)
     built = checkpoint.load(folder) if folder else _create(model, pretrained=False)
     compute, cfg = count_compute(built), built.pretrained_cfg
@@ -103,12 +103,12 @@ def _facts(model: str) -> dict:
 
 
 def _folder(model: str) -> Path | None:
-    """Where the files of a model lie, fetched from the Hub if need be; None for one that is only a name."""
+    """The folder of a model's files, downloaded from the Hub if necessary; None for a name without files."""
     path = Path(model.removeprefix("local-dir:"))
     if path.is_dir():
         return path
     if "/" in model:
-        from .sharing.pull import download  # a model on this machine does without the Hub's client
+        from .sharing.pull import download  # a local model needs no client of the Hub
 
         repo_id, _, revision = model.removeprefix("hf-hub:").partition("@")
         return download(repo_id, revision or None)
@@ -122,7 +122,7 @@ def _load(model: str) -> DTRAM:
 
 
 def _create(name: str, pretrained: bool) -> DTRAM:
-    """A model by name, with the weights of its tag or of its first one."""
+    """Create a model by name, with the weights of its tag, or of the default tag."""
     architecture, _, tag = name.partition(".")
     names = timm.list_models("dtram*")
     if architecture not in names:
@@ -162,8 +162,8 @@ def _answer(path: Path, model: DTRAM, found: Prediction) -> dict:
 def _draw(
     folder: Path, path: Path, model: DTRAM, image: torch.Tensor, found: Prediction, caption: str
 ) -> Path:
-    """A picture of one image with its glimpses."""
-    from .plots import plot_glimpses  # needs matplotlib, which prediction alone does not
+    """Write a picture of one image with its glimpses, and return its path."""
+    from .plots import plot_glimpses  # needs matplotlib, unlike prediction
 
     folder.mkdir(parents=True, exist_ok=True)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all: a reader never sees half a file, whenever the writer dies."""
+"""Writing a file whole or not at all, so that a killed process leaves no half of a file."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its name when the block ends well, and else goes.
+    """A temporary path beside `path`. It replaces `path` after the block, and is removed after an error.
 
-    The file has the permissions of the file that it replaces, or those that `open` gives to a new one. The
-    temporary file is there already, and empty; whatever writes it may also put another in its place.
+    The temporary file exists and is empty; the block may write or replace it. The new file has the
+    permissions of the old one, or those of a file from `open`.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

@@ -1,7 +1,6 @@
 """Old import paths: `from dtram_hub.export import export_looks` still works, with a warning.
 
-The modules of this package once lay in one folder. The old path of each now holds a stand-in, which imports
-nothing at first. A name that is asked of it comes from the module's new path.
+Every old path holds a stand-in module, which imports the new module when a name is read.
 """
 
 import sys
@@ -46,12 +45,12 @@ class Moved(ModuleType):
         self._new = new
 
     def __getattr__(self, name: str) -> object:
-        """A name from the module's new path, with a FutureWarning.
+        """Read a name from the module's new path, with a FutureWarning.
 
         Raises:
             AttributeError: the new modules have no such name either.
         """
-        # Tools ask every module for names such as __path__, which must neither warn nor import.
+        # Tools read names such as __path__ from every module, which must neither warn nor import.
         for new in () if name.startswith("_") else self._new:
             module = import_module(new)
             if hasattr(module, name):
@@ -62,7 +61,7 @@ class Moved(ModuleType):
 
 
 def install(package: ModuleType) -> None:
-    """Put a stand-in at every old path of `package`."""
+    """Install a stand-in at every old path of `package`."""
     for old, new in MOVED.items():
         stand_in = Moved(f"{package.__name__}.{old}", tuple(f"{package.__name__}.{path}" for path in new))
         sys.modules[stand_in.__name__] = stand_in

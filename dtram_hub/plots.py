@@ -1,4 +1,4 @@
-"""Pictures of what a DT-RAM does: how long it looks (Fig. 5), and where (Fig. 7)."""
+"""Pictures of a DT-RAM's steps (Fig. 5), glimpses (Fig. 7) and accuracy against mean steps."""
 
 import textwrap
 from pathlib import Path
@@ -19,14 +19,14 @@ GLIMPSES_PER_ROW = 6
 def plot_steps(
     path: str | Path, steps: Tensor, correct: Tensor, num_steps: int, difficulty: Tensor | None
 ) -> None:
-    """Histogram of steps with accuracy above each bar, and mean steps against difficulty where there is one.
+    """Draw a histogram of steps with the accuracy above each bar, and mean steps against difficulty.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         steps: (N,) int64 in 1..num_steps.
         correct: (N,) bool.
         num_steps: T.
-        difficulty: (N,) int64, or None.
+        difficulty: (N,) int64; None leaves the second plot out.
     """
     steps, correct = steps.numpy(), correct.numpy()
     figure = Figure(figsize=(9 if difficulty is not None else 4.5, 3.6), layout="constrained")
@@ -53,11 +53,11 @@ def plot_steps(
 
 
 def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> None:
-    """How many images take how many steps, models side by side (Fig. 5).
+    """Draw histograms of the steps of several models, side by side (Fig. 5).
 
     Args:
-        path: of the picture.
-        histograms: for each model, images by number of steps, as `StepAccuracy` gives them.
+        path: path of the picture.
+        histograms: `step_histogram` of `StepAccuracy` for each model.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -77,11 +77,11 @@ def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> 
 
 
 def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
-    """Accuracy against mean steps, one line per policy; error in percent, on a logarithmic axis.
+    """Draw the error in percent, on a logarithmic axis, against mean steps; one line per stop policy.
 
     Args:
-        path: of the picture.
-        curves: for each policy its points, {"mean_steps", "accuracy"} each.
+        path: path of the picture.
+        curves: the points {"mean_steps", "accuracy"} of each stop policy.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -99,11 +99,11 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
 
 
 def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
-    """Accuracy against mean steps of every stage, one line per variant of a study.
+    """Draw the accuracy of every stage against its mean steps; one line per variant of a study.
 
     Args:
-        path: of the picture.
-        variants: for each its points, {"mean_steps", "accuracy"} each, in the order of the stages.
+        path: path of the picture.
+        variants: the points {"mean_steps", "accuracy"} of each variant, in the order of the stages.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -126,17 +126,17 @@ def plot_glimpses(
     per_row: int = GLIMPSES_PER_ROW,
     side: float = 1.7,
 ) -> None:
-    """Images by number of steps, one row each, with every glimpse as a numbered, coloured box.
+    """Draw images with every glimpse as a numbered, coloured box; one row for each number of steps.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         images: (N, C, S, S) uint8.
-        locations: (N, T, 2), NaN where a step took no glimpse.
+        locations: (N, T, 2) in [-1, 1]; NaN for a step without a glimpse.
         steps: (N,) int64 in 1..T.
         captions: N short texts.
         crop: side of a glimpse in pixels.
-        per_row: most images in a row.
-        side: of each, in inches.
+        per_row: the largest number of images in a row.
+        side: side of an image in inches.
     """
     rows = sorted(set(steps.tolist()))
     figure = Figure(figsize=(side * per_row, (side + 0.4) * len(rows)), layout="constrained")
@@ -162,7 +162,7 @@ def plot_glimpses(
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    """Write a picture, whole or not at all, in the format that its name ends with."""
+    """Write a picture whole or not at all, in the format of its suffix."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix[1:] or "png")
 

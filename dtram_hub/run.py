@@ -1,9 +1,9 @@
-"""Run any timm script with the DT-RAMs registered; timm's own scripts import nothing of this package.
+"""Run a script with the DT-RAMs registered in timm, for scripts that do not import this package.
 
     python -m dtram_hub.run validate.py DATA --model dtram_resnet18
     torchrun --nproc_per_node 2 -m dtram_hub.run train.py DATA --model dtram_resnet18
 
-The first word is a script's path, or a module as after `python -m`; the rest is handed on to it.
+The first word is the path of a script, or the name of a module. The script gets all other words.
 """
 
 import runpy
