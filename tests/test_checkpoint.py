@@ -49,6 +49,24 @@ def test_round_trip_is_bit_equal_and_keeps_every_argument(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_new_weights_take_the_place_of_the_old_file(tmp_path: Path) -> None:
+    """Whoever has the old file open reads it to its end: nothing is written into it."""
+    model, path = timm.create_model("dtram", **CHANGED), tmp_path / "model.safetensors"
+    checkpoint.save(model, tmp_path)
+    for write in (
+        lambda: checkpoint.save(model, tmp_path),
+        lambda: checkpoint.save_weights(model, path),
+        lambda: checkpoint.write_header(path, {"name": "a"}),
+    ):
+        whole = path.read_bytes()
+        with path.open("rb") as reader:
+            torch.nn.init.normal_(model.head.weight)
+            write()
+            assert reader.read() == whole
+        assert path.read_bytes() != whole
+    assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
+
+
 def test_channels_last_is_saved_as_any_other(tmp_path: Path) -> None:
     model = timm.create_model("dtram", **CHANGED).to(memory_format=torch.channels_last)
     checkpoint.save(model, tmp_path)

@@ -41,6 +41,23 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
     assert path.read_text() == "new"
 
 
+def test_a_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    """Whoever has the old file open reads it to its end: nothing is written into it."""
+    folder = RunFolder(tmp_path)
+    writes = {
+        tmp_path / "text": lambda path: files.write_text(path, "new"),
+        tmp_path / "json": lambda path: files.write_json(path, "new"),
+        folder.recipe_path: lambda path: folder.write_recipe(RECIPE),
+        folder.metrics_path: lambda path: folder.write_metrics(rows()),
+    }
+    for path, write in writes.items():
+        path.write_text("old")
+        with path.open() as reader:
+            write(path)
+            assert reader.read() == "old", path.name
+        assert path.read_text() != "old"
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
