@@ -121,7 +121,7 @@ def test_other_metrics_are_refused_in_one_sentence(tmp_path: Path, text: str) ->
     with pytest.raises(ValueError, match=r"has no metrics\.json; accepted is the folder of a finished run\."):
         folder.read_metrics()
     folder.metrics_path.write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"metrics\.json is not what a run writes \(") as refused:
+    with pytest.raises(ValueError, match=r"metrics\.json is not in the format of a run \(") as refused:
         folder.read_metrics()
     assert "\n" not in str(refused.value)
 
@@ -131,7 +131,7 @@ def test_other_recipes_are_refused_in_one_sentence(tmp_path: Path, text: str) ->
     folder = RunFolder(tmp_path)
     folder.recipe_path.write_text(text, encoding="latin-1")
     for read in (folder.read_recipe, lambda: folder.public_recipe("x")):
-        with pytest.raises(ValueError, match=r"recipe\.yaml is not what a run writes \(") as refused:
+        with pytest.raises(ValueError, match=r"recipe\.yaml is not in the format of a run \(") as refused:
             read()
         assert "\n" not in str(refused.value)
 

@@ -99,7 +99,7 @@ def _fractions(config: DataConfig) -> dict[str, float]:
 
 
 def _check_classes(split: Split, name: str, class_names: list[str], origin: str) -> None:
-    """ValueError for a class without training images; a message for a class without images elsewhere."""
+    """ValueError for a class without training images; a message for one that another split lacks."""
     check_labels(split.labels, len(class_names))
     present = set(split.labels.tolist())
     lacking = [class_name for label, class_name in enumerate(class_names) if label not in present]

@@ -91,7 +91,7 @@ class RunFolder:
             recipe = yaml.safe_load(self._read(self.recipe_path))
             recipe["data"]["source"]
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.recipe_path} is not what a run writes ({_line(error)}).") from None
+            raise ValueError(f"{self.recipe_path} is not in the format of a run ({_line(error)}).") from None
         return recipe
 
     def public_recipe(self, name: str, **facts: object) -> str:
@@ -127,7 +127,7 @@ class RunFolder:
             _name_kinds(metrics)
             own_result(metrics)
         except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.metrics_path} is not what a run writes ({_line(error)}).") from None
+            raise ValueError(f"{self.metrics_path} is not in the format of a run ({_line(error)}).") from None
         return metrics
 
     def _read(self, path: Path) -> str:
