@@ -23,7 +23,7 @@ import dtram_hub
 
 
 def examine(name: str, in_chans: int, real: float) -> dict:
-    """Build and run one model: how it looks at an image, or the sentence it is refused with."""
+    """Build and run one model; return its views, answer and device, or its error."""
     try:
         model = timm.create_model(name, num_steps=2, num_classes=3, in_chans=in_chans, device="meta")
         device = "cpu" if sum(p.numel() for p in model.parameters()) <= real * 1e6 else "meta"
@@ -47,7 +47,7 @@ def examine(name: str, in_chans: int, real: float) -> dict:
 
 
 def summary(rows: list[dict]) -> None:
-    """The counts, and every refusal."""
+    """Print the counts, and every error."""
     for chans in ("3", "1"):
         found = [row[chans] for row in rows]
         good = [entry for entry in found if "error" not in entry]
@@ -69,7 +69,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("census.jsonl"))
     parser.add_argument("--filter", default="dtram_*", help="wildcard for the names")
-    parser.add_argument("--real", type=float, default=10, help="millions of parameters up to which to run")
+    parser.add_argument(
+        "--real", type=float, default=10, help="largest model on the CPU, in million parameters"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -46,7 +46,7 @@ SHIFT, ROTATE, SCALE = 1, 8, 0.08
 
 
 class PlainRAM(nn.Module):
-    """RAM as one writes it down at first: a loop over steps, and in it a loop over images."""
+    """RAM in straightforward PyTorch: a loop over steps, and inside it a loop over images."""
 
     def __init__(self):
         super().__init__()
@@ -82,18 +82,18 @@ class PlainRAM(nn.Module):
             baselines.append(self.baseline(hidden.detach()).squeeze(1))
             hidden = self.step(self.crop(images, locations), locations, hidden)
         logits = self.classifier(hidden)
-        reward = (logits.detach().argmax(1) == labels).float()[:, None].expand(-1, STEPS)
+        returns = (logits.detach().argmax(1) == labels).float()[:, None].expand(-1, STEPS)
         log_probs, baselines = torch.stack(log_probs, 1), torch.stack(baselines, 1)
-        reinforce = -(log_probs * (reward - baselines.detach())).sum(1).mean()
+        reinforce = -(log_probs * (returns - baselines.detach())).sum(1).mean()
         return (
             nn.functional.cross_entropy(logits, labels)
-            + nn.functional.mse_loss(baselines, reward)
+            + nn.functional.mse_loss(baselines, returns)
             + reinforce
         )
 
 
 def ours(bf16: bool = False) -> Callable[[Tensor, Tensor], None]:
-    """Our training step, as training/train.py takes it."""
+    """The training step of training/train.py."""
     model = timm.create_model("dtram_glimpse_mlp", num_steps=STEPS, location_std=STD)
     enter_stage(model, Stage(kind="ram", num_steps=STEPS))
     task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
@@ -144,7 +144,7 @@ def bound() -> Callable[[], None]:
 
 
 def torchvision_mnist(images: Tensor, labels: Tensor, folder: Path) -> torchvision.datasets.MNIST:
-    """torchvision's own dataset of these images, with its own transforms, image by image."""
+    """torchvision's dataset of these images, with torchvision's transforms."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for split in IDX_FILES:

@@ -1,4 +1,4 @@
-"""Timing several things against each other in one run, so that a drifting machine hits all of them alike."""
+"""Timing several functions in turns, so that a change of the machine's speed affects all of them."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side, taken in turns after one warm-up each."""
+    """The median seconds of each function in `sides`, after one warm-up each."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(repeats + 1):
         for name in list(sides) if turn % 2 else reversed(list(sides)):
