@@ -2,9 +2,9 @@
 
     python benchmarks/looks.py runs/cub/dtram-0 [runs/cub/encoder_longer-0 ...] data.root=CUB_200_2011
 
-Of every run it takes the encoder alone, at the context size and at other sizes, and where the run has them the
-last RAM and the DT-RAM. They answer the test images of the run's recipe. All take turns on the same images;
-medians are compared. GFLOPs are those of the mean steps; a multiplication with its addition counts as two.
+Of every run it takes the encoder alone, at the context size and at other sizes. Where the run has them, the
+last RAM and the DT-RAM take part. All answer the test images of the run's recipe and take turns; medians are
+compared. GFLOPs are those of the mean steps; a multiplication with its addition counts as two.
 """
 
 import argparse
