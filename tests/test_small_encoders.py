@@ -43,5 +43,5 @@ def test_the_location_is_told_to_the_encoder_or_to_the_core_but_not_to_both() ->
         model = DTRAM(backbone, 10, **sizes, hidden_size=16, location_input=told)
         assert (model.location_to_hidden is not None) == core
         # On a blank image every glimpse looks the same: only being told makes a difference.
-        features = model.look(torch.zeros(2, 1, 20, 20), torch.tensor([[-0.5, 0.0], [0.5, 0.3]]))[0]
+        features = model.see(torch.zeros(2, 1, 20, 20), torch.tensor([[-0.5, 0.0], [0.5, 0.3]])).features
         assert torch.equal(features[0], features[1]) == (backbone != "glimpse_mlp" or not told)
