@@ -1,5 +1,6 @@
 """What a stage starts from, how its rates run, and which of its epochs is kept."""
 
+import itertools
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from dtram_hub.learning.curriculum import location_std, plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.resume import shared_stages
 from dtram_hub.learning.run_folder import RunFolder
+from dtram_hub.learning.task import make_task
 from small_runs import SMALL, train
 
 
@@ -72,3 +74,15 @@ def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None
         for parameter in group["params"]:
             own = names[parameter].startswith("locator.")
             assert (group["lr"] * 4 if own else group["lr"]) == half
+
+
+def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path: Path) -> None:
+    drawn = []
+    for seed in (0, 1, 0):
+        words = [*SMALL, f"seed={seed}", f"output={tmp_path / str(len(drawn))}"]
+        run = train_script.Run(train_script.read_recipe(train_script.DEFAULT_RECIPE, words), resume=False)
+        run.task = make_task(run.model, run.evaluator.normalise, run.recipe, run.stages[1])
+        for run.progress.stage, epoch, batch in itertools.product((1, 2), (0, 1), (0, 1)):
+            drawn.append(run.draw_noise(run.stages[run.progress.stage], epoch, batch).stop)
+    assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 16
+    assert all(torch.equal(*pair) for pair in zip(drawn[:8], drawn[16:], strict=True))
