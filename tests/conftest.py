@@ -1,4 +1,4 @@
-"""Shared fixtures: a Hub on the loopback interface, a model that runs anywhere; two threads at most."""
+"""Shared fixtures: a Hub on the loopback interface, a model that runs anywhere; one thread."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ import torch  # noqa: E402
 
 from dtram_hub import DTRAM  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # one of the two workers
 
 
 @pytest.fixture(autouse=True)

@@ -121,7 +121,8 @@ def test_the_hub_by_timm_by_us_and_by_transformers(
     dtram_hub.push(saved, REPO, token=TOKEN)
     torch.save({"images": images, "logits": model(images)}, tmp_path / "kept.pt")
     words = [sys.executable, "-c", LOADERS, str(tmp_path / "kept.pt"), REPO, str(saved)]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"HF_TOKEN": TOKEN})
+    environment = {"HF_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("4 alike\n")
 
