@@ -14,6 +14,7 @@ import timm
 
 from dtram_hub.checks import check_choice
 from dtram_hub.files import write_text
+from dtram_hub.learning.curriculum import KINDS
 from dtram_hub.learning.run_folder import RunFolder, stage_rows
 from dtram_hub.models import checkpoint
 
@@ -39,7 +40,7 @@ def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None
     rows = {row["stage"]: row for row in stage_rows(metrics)}
     check_choice("stage", stage, rows)
     arguments = trained.arguments() | {"num_steps": rows[stage]["num_steps"]}
-    if rows[stage]["stage_kind"] != "dtram":
+    if not KINDS[rows[stage]["stage_kind"]].dynamic:
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
     config = dict(trained.pretrained_cfg)
     class_names = config.pop("label_names", None)
@@ -59,7 +60,7 @@ def metrics_of(metrics: dict, stage: str) -> dict:
     names = names[: names.index(stage) + 1]
     own = metrics | {"results": [row for row in metrics["results"] if row["stage"] == stage]}
     own |= {key: {name: metrics[key][name] for name in names} for key in ("stage_kinds", "seconds")}
-    if metrics["stage_kinds"][stage] != "dtram":
+    if not KINDS[metrics["stage_kinds"][stage]].dynamic:
         own.pop("curves", None)
     return own
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dtram_hub.learning.curriculum import KINDS
 from dtram_hub.learning.run_folder import RunFolder, own_result
 from dtram_hub.plots import plot_histograms
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
             own = own_result(run.read_metrics())
         except ValueError as error:
             sys.exit(f"histograms.py: {error}")
-        if own["stage_kind"] != "dtram":
+        if not KINDS[own["stage_kind"]].dynamic:
             sys.exit(f"histograms.py: run {str(run)!r} does not end with a DT-RAM.")
         histograms[run.path.name] = own["step_histogram"]
     plot_histograms(args.output, histograms)

@@ -27,6 +27,7 @@ class Kind:
 
     name: the name of a stage, with a field for its number of steps.
     title: the title of a stage in tables, with the same field.
+    subject: what a stage teaches the model, in words.
     lengths: the numbers of steps of the stages as a function of T, in order.
     dynamic: whether the stop policy decides.
     parts: the parts of the model that train under `freeze: answers`.
@@ -35,6 +36,7 @@ class Kind:
 
     name: str
     title: str
+    subject: str
     lengths: Callable[[int], list[int]]
     dynamic: bool = False
     parts: tuple[str, ...] = ("baseline",)
@@ -42,16 +44,18 @@ class Kind:
 
 
 KINDS = {
-    "encoder": Kind("encoder", "encoder alone", lambda most: [1], needs_context=True),
+    "encoder": Kind("encoder", "encoder alone", "what to answer", lambda most: [1], needs_context=True),
     "ram": Kind(
         "ram_{steps}",
         "RAM, {steps} steps",
+        "where to look",
         lambda most: list(range(2, most + 1)),
         parts=("locator", "baseline"),
     ),
     "dtram": Kind(
         "dtram",
         "DT-RAM, at most {steps} steps",
+        "when to stop",
         lambda most: [most],
         dynamic=True,
         parts=("stopper", "baseline"),

@@ -31,8 +31,8 @@ class LossConfig:
     entropy_weight: weight of the entropy of stop decisions, which keeps both actions in the sample.
     label_smoothing: share of the target that is spread over all classes, in [0, 1].
     reward: a key of REWARDS.
-    baseline: "learned" for the return that the model expects (section 3.4), or "leave_one_out" for the mean
-        return of the other rollouts of the same image.
+    baseline: "learned" for the return that the model expects (the authors' code), or "leave_one_out" for the
+        mean return of the other rollouts of the same image.
 
     Raises:
         ValueError: a value is out of range.

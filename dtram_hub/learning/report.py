@@ -12,7 +12,7 @@ from ..models import checkpoint
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.stopping import first_stop
 from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_steps, plot_tradeoff
-from .curriculum import Stage, set_steps
+from .curriculum import KINDS, Stage, set_steps
 from .evaluation import Answers, Evaluator
 from .metrics import accuracy_at, confidences, threshold_curve
 from .run_folder import RunFolder, stage_rows
@@ -199,5 +199,5 @@ def _draw(folder: RunFolder, evaluator: Evaluator, data: Data, answers: Answers,
         model.glimpse_crop,
     )
     if metrics["curves"]:
-        fixed = [row for row in stage_rows(metrics) if row["stage_kind"] != "dtram"]
+        fixed = [row for row in stage_rows(metrics) if not KINDS[row["stage_kind"]].dynamic]
         plot_tradeoff(folder.picture("tradeoff.png"), {"RAM, fixed steps": fixed} | metrics["curves"])

@@ -6,6 +6,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..bundled import bundled
+from ..learning.curriculum import KINDS
 from ..learning.run_folder import PICTURES, RunFolder, own_result
 from ..models import checkpoint
 from ..models.flops import accuracy_at_mean_steps, count_compute
@@ -174,10 +175,9 @@ def _describe_data(recipe: dict, config: dict) -> dict:
 
 def _learned_on_validation(recipe: dict, metrics: dict) -> str | None:
     """The parts that the stages learned on validation images, in words; None if there are none."""
-    subjects = {"encoder": "what to answer", "ram": "where to look", "dtram": "when to stop"}
     found = [
-        words
-        for kind, words in subjects.items()
+        about.subject
+        for kind, about in KINDS.items()
         if kind in metrics["stage_kinds"].values()
         and "validation" in recipe["stages"][kind].get("split", "train").split("+")
     ]
