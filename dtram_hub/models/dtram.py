@@ -228,19 +228,20 @@ class DTRAM(TimmModel):
     def begin(self, images: Tensor) -> State:
         """The state before the first step, for images (B, C, H, W)."""
         hidden = images.new_zeros(images.shape[0], self.hidden_size)
-        return State(hidden, torch.zeros((), dtype=torch.int64, device=images.device))
+        return State(hidden, torch.zeros((), dtype=torch.int64, device=images.device), begun=False)
 
     def absorb(self, state: State, seen: Seen, locations: Tensor | None) -> State:
         """Update the state by one look: the core (Eq. 3), the answer and the location policy's memory.
 
-        `locations` (N, 2) is None for the context view, which has no location and no look before it.
+        `locations` (N, 2) is None for the context view, which has no location.
         """
         total = self.input_to_hidden(seen.features)
         looks, fixed, memory = state.looks + 1, state.fixed, state.memory
+        if state.begun:
+            total = total + self.hidden_to_hidden(state.hidden)
         if locations is None:
             fixed, memory = self.locator.look_at(seen)
         else:
-            total = total + self.hidden_to_hidden(state.hidden)
             memory = self.locator.remember(state, locations)
             if self.location_to_hidden is not None:
                 total = total + self.location_to_hidden(locations.to(total.dtype))

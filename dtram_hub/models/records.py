@@ -38,6 +38,7 @@ class State:
     fixed: tensors (N, ..) of the location policy, set by the context view.
     memory: tensors (N, ..) of the location policy, changed by every glimpse.
     rows (N,) int64: the image of each row; None where row i reads image i. Images are never copied.
+    begun: whether a look was taken. The state before the first look is zero and adds nothing to Eq. 3.
     """
 
     hidden: Tensor
@@ -46,6 +47,7 @@ class State:
     fixed: tuple[Tensor, ...] = ()
     memory: tuple[Tensor, ...] = ()
     rows: Tensor | None = None
+    begun: bool = True
 
     def __len__(self) -> int:
         return self.hidden.shape[0]
@@ -60,6 +62,7 @@ class State:
             tuple(tensor[which] for tensor in self.fixed),
             tuple(tensor[which] for tensor in self.memory),
             rows[which],
+            self.begun,
         )
 
     def repeat(self, num_rollouts: int) -> "State":
@@ -92,6 +95,7 @@ class State:
             joined("fixed"),
             joined("memory"),
             None if first.rows is None else torch.cat([state.rows for state in states]),
+            first.begun,
         )
 
     @staticmethod
