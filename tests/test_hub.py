@@ -324,7 +324,7 @@ def test_every_code_block_of_a_card_runs(hub: LoopbackHub) -> None:
     dtram_hub.push(SHIPPED, "me/carded", token=TOKEN)
     card = ModelCard(files(hub, "me/carded")["README.md"].decode())
     found = {r.metric_type: r.metric_value for r in card.data.eval_results}
-    assert found == {"accuracy": 0.9925, "mean_steps": 3.0152, "gflops": 0.00146}
+    assert found == {"accuracy": 0.9925, "mean_steps": 3.0152, "gflops": 0.001329}
     blocks = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
     assert len(blocks) == card.text.count("```") // 2 == 1
     assert 'create_model("hf-hub:me/carded"' in blocks[0]
