@@ -208,7 +208,7 @@ def test_the_same_noise_gives_the_same_rollout_and_a_record_replays_it() -> None
 
 
 WORKER = """
-import sys, torch
+import os, sys, torch
 sys.path.insert(0, {tests!r})
 import test_parts
 from dtram_hub.models.location import LOCATORS
@@ -227,14 +227,16 @@ total = torch.stack([g.double().sum() for g in grads])
 other = total.clone()
 torch.distributed.all_reduce(other)
 assert torch.equal(other, 2 * total)
-print("trained")
+print("trained", flush=True)
+torch.distributed.barrier()
+os._exit(0)  # a thread of gloo that still runs at a normal exit may abort the process
 """
 
 
 def test_it_trains_under_ddp(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29547"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([*launch, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
