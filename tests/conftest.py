@@ -47,6 +47,14 @@ def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:
     return model
 
 
+def tiny_model(context: str, aggregate: str, **changes) -> DTRAM:
+    """A DT-RAM of at most three looks at 24-pixel grey images of three classes."""
+    sizes = (3, 1, 3, 24, context, 12, 12)
+    return DTRAM(
+        "glimpse_convnet", *sizes, hidden_size=16, aggregate=aggregate, location_input=True, **changes
+    )
+
+
 @pytest.fixture
 def small_model() -> DTRAM:
     """A DT-RAM of at most four looks at 32-pixel grey images, whose stop policy is undecided."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import tiny_model
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import (
@@ -166,19 +167,7 @@ def gradients(model: DTRAM, part: str) -> dict[str, float]:
 )
 def test_which_parameters_each_loss_reaches(context: str, aggregate: str) -> None:
     torch.manual_seed(1)
-    model = DTRAM(
-        "glimpse_convnet",
-        3,
-        1,
-        3,
-        24,
-        context,
-        12,
-        12,
-        hidden_size=16,
-        aggregate=aggregate,
-        location_input=True,
-    )
+    model = tiny_model(context, aggregate)
     enter_stage(model, Stage(kind="dtram", num_steps=3))
     for module in (model.stopper.net[-1], model.head):  # off the zeros that they start from
         torch.nn.init.normal_(module.weight)

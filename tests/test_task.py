@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from conftest import make_undecided
+from conftest import make_undecided, tiny_model
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import FREEZES, Stage, enter_stage
 from dtram_hub.learning.losses import Counts, Loss, LossConfig, dtram_loss
@@ -20,20 +20,7 @@ GREY = Normalise({"mean": (0.0,), "std": (1.0,)})
 
 def build(locator: str = "shared", context: str = "resize", aggregate: str = "last") -> DTRAM:
     """A small DT-RAM of three looks, its heads moved off the zeros that some of them start from."""
-    model = DTRAM(
-        "glimpse_convnet",
-        3,
-        1,
-        3,
-        24,
-        context,
-        12,
-        12,
-        hidden_size=16,
-        aggregate=aggregate,
-        locator=locator,
-        location_input=True,
-    )
+    model = tiny_model(context, aggregate, locator=locator)
     for parameter in model.locator.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return make_undecided(model, torch.rand(16, 1, 24, 24))
