@@ -91,12 +91,6 @@ def render_card(
     )
 
 
-def read_results(folder: str | Path) -> dict | None:
-    """The results of a run's model, which is its last stage; None if the run is not finished."""
-    metrics, _ = _read_run(folder)
-    return own_result(metrics) if metrics else None
-
-
 def facts(folder: str | Path) -> dict[str, str]:
     """The metadata of a weights file: the architecture, and the version and results of a finished run."""
     metrics, _ = _read_run(folder)
