@@ -1,6 +1,7 @@
 """A few cases of every target of fuzzing; `campaign.py` runs many."""
 
 import pytest
+
 from campaign import TARGETS, campaign
 
 CASES = {"images": 120, "folders": 40, "configs": 80, "states": 20}  # a few seconds each
