@@ -14,9 +14,9 @@ FOLDERS = ("benchmarks", "demo", "docs", "dtram_hub", "model_cards", "tests", "t
 LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 
 # From the ground up. A module imports from its own room and from the floors below. So the model can be read
-# without the data, and a card without the program.
+# without the data, and a card without the program. The lowest floor knows nothing of ours.
 FLOORS = [
-    {"dtram_hub.checks", "dtram_hub.files", "dtram_hub.bundled", "dtram_hub.moved"},  # know nothing of ours
+    {f"dtram_hub.{name}" for name in ("checks", "files", "bundled", "moved", "output_names", "prompt")},
     {"dtram_hub.plots"},  # draws plain tensors and numbers
     {"dtram_hub.models", "dtram_hub.data"},  # what timm builds; what it is shown
     {"dtram_hub.inference"},  # spends a budget of steps
