@@ -1,9 +1,9 @@
 """Names of output files that are made from the names of input files."""
 
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 LONGEST = 200  # bytes; a file system takes 255, and a file amid writing has a longer name
@@ -14,9 +14,9 @@ def unique_names(paths: Iterable[Path], ending: str) -> dict[Path, str]:
     """One file name for each path, for outputs that go into one folder.
 
     The name is the path's stem with `ending`. Paths that share a stem get all of their names below their
-    common folder, as in "wren_1.jpg". Names that are still equal get numbers. No two names are equal on a file
-    system that ignores case, and none is the name of an input, which could lie in the same folder. The same
-    paths in the same order get the same names.
+    common folder, as in "wren_1.jpg". Names that are still equal get numbers. No two names are equal on a
+    file system that ignores case, and none is the name of an input, which could lie in the same folder. The
+    same paths in the same order get the same names.
 
     Args:
         paths: the input files; a path that is given twice has one name.
@@ -24,7 +24,8 @@ def unique_names(paths: Iterable[Path], ending: str) -> dict[Path, str]:
     """
     paths = list(dict.fromkeys(paths))
     shared = Counter(_folded(path.stem) for path in paths)
-    common = len(os.path.commonprefix([path.absolute().parent.parts for path in paths]))
+    columns = zip(*(path.absolute().parent.parts for path in paths), strict=False)
+    common = len([*takewhile(lambda folders: len(set(folders)) == 1, columns)])
     taken, numbers, names = {_folded(path.name) for path in paths}, Counter(), {}
     for path in paths:
         below = "_".join(path.absolute().parts[common:])

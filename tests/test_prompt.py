@@ -24,7 +24,7 @@ HOSTILE = {
 def test_a_terminal_gets_nothing_to_obey(text: str, capsys: pytest.CaptureFixture) -> None:
     assert printable(text) == HOSTILE[text]
     say(text)
-    with pytest.raises(SystemExit, match="^prog: ") as ended, ending_in_a_sentence("prog"):
+    with pytest.raises(SystemExit, match=r"^prog: ") as ended, ending_in_a_sentence("prog"):
         raise ValueError(text)
     assert capsys.readouterr().out == HOSTILE[text] + "\n"
     assert str(ended.value).isprintable()
