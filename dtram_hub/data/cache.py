@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,32 @@ from huggingface_hub import constants
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .canvas import decode_all, read_content
+from .canvas import content_or_nothing, decode_all
 
 logger = get_logger(__name__)
 CACHE = Path(constants.HF_HOME) / "dtram-canvases"
 CHUNK = 256  # images decoded at a time
 
 
+@dataclass
+class Canvases:
+    """The canvases of a split.
+
+    images: (N, C, S, S) uint8, mapped from a file; zero for unreadable images.
+    faults: why an image is unreadable, by index.
+    warnings: why the pixels of an image may be wrong, by index.
+    checksum: of the content of all images in order, and of the settings.
+    """
+
+    images: Tensor
+    faults: dict[int, str]
+    warnings: dict[int, str]
+    checksum: str
+
+
 def load_canvases(
     split: Dataset, name: str, size: int, in_chans: int, cache: Path | str | None = None
-) -> tuple[Tensor, list[int]]:
+) -> Canvases:
     """Map all canvases of a split into memory; the first call decodes them into a file.
 
     The name of the file is a checksum of all images and settings. One of several processes decodes, and the
@@ -39,25 +56,26 @@ def load_canvases(
         size, in_chans: as in `decode`.
         cache: folder for the files; CACHE by default.
 
-    Returns:
-        Canvases (N, in_chans, size, size) uint8, zero for unreadable files; and the indices of those files.
-
     Raises:
         ValueError: the disk is full, or the folder cannot be written.
     """
     cache = Path(cache or CACHE)
     cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"{_key(split, size, in_chans)}.npy"
-    broken = target.with_suffix(".json")
+    checksum = _checksum(split, size, in_chans)
+    target = cache / f"{checksum}.npy"
+    notes = target.with_suffix(".notes.json")  # older versions, which decode floats, write .json
     with FileLock(target.with_suffix(".lock")):
-        if not (target.is_file() and broken.is_file()):
-            _write(split, name, size, in_chans, target, broken)
+        if not (target.is_file() and notes.is_file()):
+            _write(split, name, size, in_chans, target, notes)
     # mmap_mode="c" maps private pages: a change of the tensor does not reach the file.
     images = torch.from_numpy(np.load(target, mmap_mode="c"))
-    return images, json.loads(broken.read_text())
+    faults, warnings = (
+        {int(i): text for i, text in found.items()} for found in json.loads(notes.read_text())
+    )
+    return Canvases(images, faults, warnings, checksum)
 
 
-def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, broken: Path) -> None:
+def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, notes: Path) -> None:
     shape, partial = (len(split), in_chans, size, size), target.with_suffix(".partial")
     needed, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
     if needed > free:
@@ -68,7 +86,7 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, br
     logger.info(
         f"data: decoding {len(split)} {name} images, once, into {_readable(needed)} under {target.parent}"
     )
-    unreadable = []
+    faults, warnings = {}, {}
     try:
         # A write reports a full disk or quota. A write through a map would kill the process.
         with partial.open("wb") as file:
@@ -77,23 +95,23 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, br
             for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
                 files = split[start : start + CHUNK]["image"]
                 for i, canvas in enumerate(decode_all(files, size, in_chans), start):
-                    if canvas is None:
-                        unreadable.append(i)
-                        canvas = np.zeros(shape[1:], np.uint8)
-                    file.write(canvas.tobytes())
-        broken.write_text(json.dumps(unreadable))
+                    pixels = np.zeros(shape[1:], np.uint8) if canvas.fault else canvas.pixels
+                    file.write(pixels.tobytes())
+                    faults |= {i: canvas.fault} if canvas.fault else {}
+                    warnings |= {i: canvas.warning} if canvas.warning else {}
+        notes.write_text(json.dumps([faults, warnings]))
         os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise ValueError(f"data.cache={str(target.parent)!r} cannot be written ({error.strerror}).") from None
 
 
-def _key(split: Dataset, size: int, in_chans: int) -> str:
+def _checksum(split: Dataset, size: int, in_chans: int) -> str:
     """The checksum of all images and settings."""
     digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:
-            digest.update(hashlib.sha256(read_content(file)).digest())
+            digest.update(hashlib.sha256(content_or_nothing(file)).digest())
     return digest.hexdigest()[:32]
 
 

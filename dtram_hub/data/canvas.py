@@ -1,52 +1,194 @@
-"""Decoding: photographs of any size and mode become *canvases*, square uint8 images of one size."""
+"""Decoding: photographs of any size and mode become *canvases*, square uint8 images of one size.
+
+`open_photograph` is the one place that decodes a file. Decoders raise errors of many kinds; here each of them
+becomes an `UnreadableImage`.
+"""
 
 import io
+import re
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+PROGRAMS = {"EPS"}  # formats that Pillow would hand to another program, which executes the file
+WIDE = re.compile(r";16[BLN]")  # in Pillow's names of 16-bit layouts
+DIM = 4096  # 16-bit levels that all stay below are 12-bit data
+DIM_WARNING = f"its 16-bit levels all stay below {DIM}, as in 12-bit data, and it comes out nearly black"
+LONGEST_REASON = 160
 
 
-def decode(file: dict, size: int, in_chans: int) -> np.ndarray | None:
+class UnreadableImage(ValueError):
+    """There is no photograph in a file. The message is the reason, one line without the file's name."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A decoded photograph, or the reason why there is none.
+
+    pixels: (C, S, S) uint8; None for an unreadable file.
+    fault: why the file is unreadable; "" for a readable one.
+    warning: why the pixels may be wrong, or "".
+    """
+
+    pixels: np.ndarray | None
+    fault: str = ""
+    warning: str = ""
+
+
+def open_photograph(
+    source: Path | str | bytes | BinaryIO, in_chans: int, *, least: int | None = None
+) -> Image.Image:
+    """Open one photograph, upright, in 8 bits.
+
+    Memory is bounded by the file's own pixels, which Pillow bounds in turn. Who resizes the shorter side of
+    the image and then crops the centre calls `centre` before.
+
+    Args:
+        source: a path, the content of a file, or an open file.
+        in_chans: 1 for grey, 3 for RGB.
+        least: a side in pixels; a larger JPEG may be decoded at a fraction of its size, but not below this.
+
+    Returns:
+        An image of mode "L" or "RGB" without the file's metadata. `info["warning"]` says why the pixels may
+        be wrong, where there is a reason to doubt them.
+
+    Raises:
+        UnreadableImage: no regular file, no image, a damaged one, one of too many pixels, or one of levels
+            without a known range.
+    """
+    try:
+        with Image.open(_checked(source), formats=_formats()) as image:
+            if least is not None:
+                image.draft("L" if in_chans == 1 else "RGB", (least, least))
+            return as_photograph(image, in_chans)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders raise errors of nearly every kind
+        raise UnreadableImage(_reason(error)) from error
+
+
+def centre(image: Image.Image, longest: int = 16) -> Image.Image:
+    """Cut a strip to its middle; other images stay as they are.
+
+    A strip of 1 x 3000 pixels, resized to a width of 512, would have 1.5 million rows. Resizing the shorter
+    side and cropping the centre afterwards gives the same pixels with and without this cut.
+
+    Args:
+        image: any image.
+        longest: the least longer side of the middle, as a multiple of the shorter side.
+    """
+    short, long = sorted(image.size)
+    # Whole multiples of the shorter side on both ends keep the grid of the resized pixels.
+    cut = max(0, long - longest * short) // (2 * short) * short
+    left, top = (cut, 0) if image.width == long else (0, cut)
+    return image.crop((left, top, image.width - left, image.height - top)) if cut else image
+
+
+def decode(file: dict | None, size: int, in_chans: int) -> np.ndarray | None:
     """Decode one photograph, resize its shorter side to `size` and crop the centre.
 
     Args:
-        file: {"path", "bytes"}, as in `datasets.Image(decode=False)`.
+        file: {"path", "bytes"}, as in `datasets.Image(decode=False)`; None is unreadable.
         size: side of the canvas in pixels.
         in_chans: 1 for grey, 3 for RGB.
 
     Returns:
         (in_chans, size, size) uint8; None if the file is no readable image.
     """
+    return _decode(file, size, in_chans).pixels
+
+
+def decode_all(files: list[dict | None], size: int, in_chans: int) -> list[Canvas]:
+    """`decode` many photographs on all cores."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda file: _decode(file, size, in_chans), files))
+
+
+def read_content(file: dict | None) -> bytes:
+    """The undecoded bytes of {"path", "bytes"}, of which one may be None.
+
+    Raises:
+        UnreadableImage: there are none.
+    """
+    if file and file["bytes"]:
+        return file["bytes"]
+    if not file or not file["path"]:
+        raise UnreadableImage("there is no image")
     try:
-        with Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
-            # A large JPEG is decoded at a fraction of its size, which is faster.
-            image.draft("L" if in_chans == 1 else "RGB", (2 * size, 2 * size))
-            image = as_photograph(image, in_chans)
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    except UNREADABLE:
-        return None
-    return np.asarray(image).reshape(size, size, in_chans).transpose(2, 0, 1)
+        return _checked(file["path"]).read_bytes()
+    except OSError as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def content_or_nothing(file: dict | None) -> bytes:
+    """`read_content`, for checksums: b"" for a file that cannot be read."""
+    try:
+        return read_content(file)
+    except UnreadableImage:
+        return b""
+
+
+def printable(text: object) -> str:
+    """A text on one line, with escapes for characters that a terminal or a file would not take."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def _decode(file: dict | None, size: int, in_chans: int) -> Canvas:
+    try:
+        # A large JPEG is decoded at a fraction of its size, which is faster.
+        image = open_photograph(read_content(file), in_chans, least=2 * size)
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    except UnreadableImage as error:
+        return Canvas(None, fault=str(error))
+    pixels = np.asarray(image).reshape(size, size, in_chans).transpose(2, 0, 1)
+    return Canvas(pixels, warning=image.info.get("warning", ""))
+
+
+def _checked(source: Path | str | bytes | BinaryIO) -> Path | BinaryIO:
+    """The source as Pillow takes it. Opening a pipe or a device could wait for ever."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not isinstance(source, str | Path):
+        return source
+    if not stat.S_ISREG(Path(source).stat().st_mode):
+        raise UnreadableImage("it is no regular file")
+    return Path(source)
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in PROGRAMS]
 
 
 def as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would clip 16-bit levels at 255
-        image = image.point(lambda level: level / 257)
-    return image.convert("L" if in_chans == 1 else "RGB")
+    wide_colours = WIDE.search(str(image.tile))
+    image, highest = ImageOps.exif_transpose(image), DIM
+    if image.mode == "F":
+        raise UnreadableImage("its levels are floats, of which no range is known; convert it to 8 bits")
+    if image.mode.startswith("I"):
+        image = image if image.mode in ("I", "I;16") else image.convert("I")
+        lowest, highest = image.getextrema()
+        if lowest < 0 or highest > 65535:
+            raise UnreadableImage(f"its levels run from {lowest} to {highest}; accepted are 0 to 65535")
+        image = image.point(lambda level: level / 257)  # Pillow would clip 16-bit levels at 255
+    elif wide_colours:  # Pillow keeps the upper byte of each level
+        highest = 256 * int(np.max(image.getextrema()))
+    image = image.convert("L" if in_chans == 1 else "RGB")
+    image.info = {"warning": DIM_WARNING} if highest < DIM else {}
+    return image
 
 
-def read_content(file: dict) -> bytes:
-    """The undecoded bytes of {"path", "bytes"}, of which one may be None."""
-    return file["bytes"] or Path(file["path"]).read_bytes()
-
-
-def decode_all(files: list[dict], size: int, in_chans: int) -> list[np.ndarray | None]:
-    """`decode` many photographs on all cores; None for each unreadable file."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda file: decode(file, size, in_chans), files))
+def _reason(error: Exception) -> str:
+    """Why an image is unreadable, as one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its format is unknown"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = " ".join(printable(text).split())[:LONGEST_REASON]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

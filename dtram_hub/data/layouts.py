@@ -4,6 +4,8 @@ The splits are train, and validation and test where the source has them. The col
 "bytes"}, of which one may be None. The column `label` is a `ClassLabel` with the names of the classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -14,29 +16,55 @@ HIDDEN = (".", "__")  # `datasets` ignores names with these prefixes
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
-def open_hub(name: str, streaming: bool = False) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Open a data set of the Hub, "org/name".
+def open_hub(name: str) -> datasets.DatasetDict:
+    """Download a data set of the Hub, "org/name".
 
-    The images are its first column of images, the labels its first column of classes. With `streaming` a file
-    is downloaded when its rows are read, and the classes must be declared as `ClassLabel`.
+    The images are its first column of images, the labels its first column of classes.
 
     Raises:
         ValueError: no such data set, or a data set without images or classes.
         ConnectionError: the Hub does not answer.
     """
-    if name.count("/") != 1:
-        raise ValueError(f"data.source='hub:{name}' is not of the form 'hub:org/name'.")
-    try:
-        found = datasets.load_dataset(name, streaming=streaming)
-    except datasets.exceptions.DatasetNotFoundError:
-        raise ValueError(
-            f"data.source='hub:{name}' is no data set on the Hub, or your token may not see it."
-        ) from None
-    except (ConnectionError, FileNotFoundError) as error:
-        raise ConnectionError(f"data.source='hub:{name}': {_sentence(error)}") from None
-    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"data.source='hub:{name}': {_sentence(error)}") from None
+    with _explaining(name):
+        found = datasets.load_dataset(name)
     return _as_images(found, f"data.source='hub:{name}'")
+
+
+def open_stream(name: str) -> tuple[datasets.IterableDatasetDict, str]:
+    """Open a data set of the Hub whose files are downloaded when their rows are read.
+
+    The columns are those of `open_hub`; the classes must be declared as `ClassLabel`.
+
+    Returns:
+        The splits, and the commit whose files are read.
+
+    Raises:
+        ValueError, ConnectionError: as in `open_hub`.
+    """
+    with _explaining(name):
+        builder = datasets.load_dataset_builder(name)
+        found = builder.as_streaming_dataset()
+    files = [str(file) for split in (builder.config.data_files or {}).values() for file in split]
+    commits = sorted(
+        {file.partition("@")[2].partition("/")[0] for file in files}
+    )  # hf://datasets/NAME@COMMIT/..
+    return _as_images(found, f"data.source='hub:{name}'"), "+".join(commits)
+
+
+@contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    """Errors of the client of the Hub, in one sentence each."""
+    source = f"data.source={f'hub:{name}'!r}"
+    if name.count("/") != 1:
+        raise ValueError(f"{source} is not of the form 'hub:org/name'.")
+    try:
+        yield
+    except datasets.exceptions.DatasetNotFoundError:
+        raise ValueError(f"{source} is no data set on the Hub, or your token may not see it.") from None
+    except (ConnectionError, FileNotFoundError) as error:
+        raise ConnectionError(f"{source}: {_sentence(error)}") from None
+    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"{source}: {_sentence(error)}") from None
 
 
 def open_parquet(root: Path) -> datasets.DatasetDict:

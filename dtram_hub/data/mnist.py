@@ -78,7 +78,9 @@ def load_mnist(
     order = torch.randperm(len(whole["train"]), generator=torch.Generator().manual_seed(seed))
     held, kept = order[:num_validation].sort().values, order[num_validation:].sort().values
     splits = {"train": whole["train"].take(kept), "validation": whole["train"].take(held)}
-    return Data(splits | {"test": whole["test"]}, class_names=[str(digit) for digit in range(10)])
+    identity = {name: "+".join(checksums) for name, checksums in CHECKSUMS.items()}  # verified above
+    names = [str(digit) for digit in range(10)]
+    return Data(splits | {"test": whole["test"]}, names, identity=identity)
 
 
 def _read_idx(path: Path) -> np.ndarray:

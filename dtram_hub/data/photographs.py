@@ -1,5 +1,6 @@
 """Splits of photographs: decoded and mapped into memory, or streamed from the Hub."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,12 @@ import datasets
 import torch
 from accelerate.logging import get_logger
 
-from ..checks import check_labels
 from .cache import load_canvases
+from .canvas import printable
 from .config import DataConfig
-from .layouts import open_hub
+from .layouts import open_hub, open_stream
 from .splits import Data, Split, hold_out
-from .stream import Stream, decode_rows, divide
+from .stream import Stream, decode_rows, divide, label_fault
 
 logger = get_logger(__name__)
 
@@ -44,10 +45,10 @@ def load_hub(config: DataConfig, seed: int, image_size: int, in_chans: int) -> D
         ValueError: no such data set, unreadable images, or a class without training images.
         ConnectionError: the Hub does not answer.
     """
-    found = open_hub(config.source.removeprefix("hub:"), config.streaming)
+    name = config.source.removeprefix("hub:")
     if config.streaming:
-        return _streamed(found, config, seed, image_size, in_chans)
-    return _decoded(found, f"data.source={config.source!r}", config, seed, image_size, in_chans)
+        return _streamed(*open_stream(name), config, seed, image_size, in_chans)
+    return _decoded(open_hub(name), f"data.source={config.source!r}", config, seed, image_size, in_chans)
 
 
 def _decoded(
@@ -60,14 +61,22 @@ def _decoded(
 ) -> Data:
     """Decode a source's splits; hold the splits that it lacks out of train."""
     class_names = found["train"].features["label"].names
-    splits, broken = {}, []
+    splits, identity, broken, doubtful = {}, {}, [], []
     for name in [name for name in ("train", "validation", "test") if name in found]:
-        images, bad = load_canvases(found[name], name, image_size, in_chans, config.cache)
-        splits[name] = Split(images, torch.tensor(found[name]["label"]))
-        if bad:
-            broken += [found[name][i]["image"]["path"] or f"{name}, row {i}" for i in bad]
-            good = torch.ones(len(images), dtype=torch.bool)
-            good[bad] = False
+        canvases = load_canvases(found[name], name, image_size, in_chans, config.cache)
+        given = found[name]["label"]
+        faults = {
+            i: fault for i, label in enumerate(given) if (fault := label_fault(label, len(class_names)))
+        }
+        faults |= canvases.faults
+        broken += [f"{_name_of(found[name], name, i)} ({fault})" for i, fault in sorted(faults.items())]
+        doubtful += [f"{_name_of(found[name], name, i)}: {text}" for i, text in canvases.warnings.items()]
+        labels = torch.tensor([-1 if label is None else label for label in given])
+        identity[name] = hashlib.sha256(canvases.checksum.encode() + labels.numpy().tobytes()).hexdigest()
+        splits[name] = Split(canvases.images, labels)
+        if faults:
+            good = torch.ones(len(labels), dtype=torch.bool)
+            good[list(faults)] = False
             splits[name] = splits[name].take(good)
     if broken and not config.skip_broken:
         listed = "\n  ".join(broken)
@@ -75,22 +84,37 @@ def _decoded(
             f"{origin} holds {len(broken)} files that are no readable images; repair or remove them, "
             f"or pass data.skip_broken=true:\n  {listed}"
         )
+    if doubtful:
+        logger.warning(f"data: {len(doubtful)} images may be wrong; {doubtful[0]}, for one")
     for name, split in splits.items():
         _check_classes(split, name, class_names, origin)
     for name, fraction in _fractions(config).items():
         if name not in splits:
             splits["train"], splits[name] = hold_out(splits["train"], fraction, seed, name, class_names)
-    return Data(splits, class_names, skipped=len(broken))
+    return Data(splits, class_names, len(broken), identity)
 
 
 def _streamed(
-    found: datasets.IterableDatasetDict, config: DataConfig, seed: int, image_size: int, in_chans: int
+    found: datasets.IterableDatasetDict,
+    commit: str,
+    config: DataConfig,
+    seed: int,
+    image_size: int,
+    in_chans: int,
 ) -> Data:
     """Load train as a stream, and validation and test into memory."""
+    class_names = found["train"].features["label"].names
     train, count, held = divide(found, config.source, seed, _fractions(config))
-    splits = {"train": Stream(train, count, image_size, in_chans, config.shuffle_buffer)}
-    splits |= {name: Split(*decode_rows(rows, image_size, in_chans)) for name, rows in held.items()}
-    return Data(splits, found["train"].features["label"].names)
+    sizes = (image_size, in_chans, len(class_names))
+    splits = {"train": Stream(train, count, *sizes, config.shuffle_buffer)}
+    splits |= {name: Split(*decode_rows(rows, *sizes, name)) for name, rows in held.items()}
+    identity = {name: f"{commit}, {len(split)} images" for name, split in splits.items()}
+    return Data(splits, class_names, identity=identity)
+
+
+def _name_of(split: datasets.Dataset, name: str, row: int) -> str:
+    path = (split[row]["image"] or {}).get("path")
+    return printable(path or f"{name}, row {row}")
 
 
 def _fractions(config: DataConfig) -> dict[str, float]:
@@ -100,7 +124,8 @@ def _fractions(config: DataConfig) -> dict[str, float]:
 
 def _check_classes(split: Split, name: str, class_names: list[str], origin: str) -> None:
     """ValueError for a class without training images; a message for one that another split lacks."""
-    check_labels(split.labels, len(class_names))
+    if not len(split):
+        raise ValueError(f"{origin}: no image of {name} is readable and has a label.")
     present = set(split.labels.tolist())
     lacking = [class_name for label, class_name in enumerate(class_names) if label not in present]
     if name == "train" and lacking:

@@ -5,7 +5,7 @@ Training reads train, chooses weights on validation, and answers test once, at t
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -68,11 +68,20 @@ class Joined:
 
 @dataclass
 class Data:
-    """The splits by name, the class names in the order of the labels, and the number of skipped files."""
+    """The splits of a source.
+
+    splits: by name.
+    class_names: in the order of the labels.
+    skipped: number of unreadable images that were left out.
+    identity: a checksum of images and labels for each split as it was read, or a stream's commit; two sources
+        with the same identities and class names hold the same data. Empty for generated data.
+    """
 
     splits: dict[str, Split | Stream]
     class_names: list[str]
     skipped: int = 0
+    identity: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
 
 
 def join(splits: dict[str, Split | Stream], names: list[str]) -> Split | Joined | Stream:

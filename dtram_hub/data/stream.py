@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 from accelerate.logging import get_logger
 from torch import Tensor
 
-from .canvas import decode_all, read_content
+from .canvas import content_or_nothing, decode_all, printable
 
 logger = get_logger(__name__)
 READ = 256  # rows read at a time
@@ -26,6 +27,7 @@ class Stream:
     num_images: number of images in `dataset`.
     image_size: side S of decoded images in pixels.
     in_chans: channels C of decoded images.
+    num_classes: labels are below this number.
     buffer: number of undecoded images from which the next one is picked at random.
     """
 
@@ -33,6 +35,7 @@ class Stream:
     num_images: int
     image_size: int
     in_chans: int
+    num_classes: int
     buffer: int
 
     def __len__(self) -> int:
@@ -59,7 +62,7 @@ class Stream:
         Raises:
             ValueError: an image is unreadable.
         """
-        return decode_rows(rows, self.image_size, self.in_chans)
+        return decode_rows(rows, self.image_size, self.in_chans, self.num_classes)
 
 
 def divide(
@@ -113,7 +116,7 @@ def assign(row: dict, *, seed: int, shares: dict[str, float]) -> str:
         seed: another seed assigns other rows.
         shares: the share of all rows for each split; the rest is "train".
     """
-    digest = hashlib.sha256(b"%d" % seed + read_content(row["image"])).digest()
+    digest = hashlib.sha256(b"%d" % seed + content_or_nothing(row["image"])).digest()
     rest = int.from_bytes(digest[:8]) / 2**64
     for name, share in shares.items():
         if rest < share:
@@ -122,22 +125,49 @@ def assign(row: dict, *, seed: int, shares: dict[str, float]) -> str:
     return "train"
 
 
+def label_fault(label: int | None, num_classes: int) -> str:
+    """Why a label is none of 0 to `num_classes` - 1; "" for one that is.
+
+    Test images on the Hub often come without their labels, as -1.
+    """
+    if label is None or label == -1:
+        return "it has no label"
+    return "" if 0 <= label < num_classes else f"its label {label} is none of 0 to {num_classes - 1}"
+
+
 def _is_train(assigned: functools.partial, row: dict) -> bool:
     return assigned(row) == "train"
 
 
-def decode_rows(rows: list[dict], size: int, in_chans: int) -> tuple[Tensor, Tensor]:
+def decode_rows(
+    rows: list[dict], size: int, in_chans: int, num_classes: int, split: str = ""
+) -> tuple[Tensor, Tensor]:
     """Decode rows of `image` and `label` into (N, in_chans, size, size) uint8 and (N,) int64.
 
+    Args:
+        rows: undecoded rows.
+        size, in_chans: as in `decode`.
+        num_classes: labels are below this number.
+        split: the name of the split whose rows these are, all and in order; "" for rows of any order.
+
     Raises:
-        ValueError: an image is unreadable.
+        ValueError: an image is unreadable, or has no label; the message names it.
     """
     canvases = decode_all([row["image"] for row in rows], size, in_chans)
-    for row, canvas in zip(rows, canvases, strict=True):
-        if canvas is None:
-            path = row["image"]["path"]
+    for number, (row, canvas) in enumerate(zip(rows, canvases, strict=True)):
+        fault = canvas.fault or label_fault(row["label"], num_classes)
+        if fault:
+            path = (row["image"] or {}).get("path")
+            name = f"{split}, row {number}" if split else "a row of train"
             raise ValueError(
-                f"streamed image {path!r} is unreadable; data.streaming=false can skip such files."
+                f"streamed image {printable(path or name)!r} is unreadable ({fault}); "
+                "data.streaming=false can skip such files."
             )
-    images = np.stack(canvases) if rows else np.empty((0, in_chans, size, size), np.uint8)
+        if canvas.warning:
+            warnings.warn(f"streamed images may be wrong: of one, {canvas.warning}", stacklevel=2)
+    images = (
+        np.stack([canvas.pixels for canvas in canvases])
+        if rows
+        else np.empty((0, in_chans, size, size), np.uint8)
+    )
     return torch.from_numpy(images), torch.tensor([row["label"] for row in rows], dtype=torch.int64)
