@@ -212,14 +212,14 @@ def test_folders_that_cannot_be_learned_from_are_refused(tmp_path: Path) -> None
         file.unlink()
     (single / ".cache").mkdir()
     (single / "dog" / ".thumbnails").write_bytes(b"")
-    with pytest.raises(ValueError, match="the folder 'dog' is empty; fill or remove it"):
+    with pytest.raises(ValueError, match="the folder 'dog' holds no images; fill or remove it"):
         load_folder(single)
     shutil.rmtree(single / "dog")
     with pytest.raises(ValueError, match="at least two classes; it has cat"):
         load_folder(single)
     stray = make_folder(tmp_path / "stray", {"train": 5, "test": 5})
     (stray / "train" / "cat" / "0.png").rename(stray / "train" / "stray.png")
-    with pytest.raises(ValueError, match=r"stray\.png are not equally deep; accepted is a folder per class"):
+    with pytest.raises(ValueError, match=r"stray\.png' are not equally deep; accepted is a folder per class"):
         load_folder(stray)
     lacking = make_folder(tmp_path / "lacking", {"train": 5, "test": 5})
     shutil.rmtree(lacking / "train" / "dog")

@@ -4,15 +4,25 @@ The splits are train, and validation and test where the source has them. The col
 "bytes"}, of which one may be None. The column `label` is a `ClassLabel` with the names of the classes.
 """
 
+import glob
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
-from scipy.io import loadmat
+from accelerate.logging import get_logger
 
-SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation"}
-HIDDEN = (".", "__")  # `datasets` ignores names with these prefixes
+from .canvas import printable
+from .image_folder import SPLITS, list_images
+from .listing import list_files, quoted
+from .lists import read_list, read_mat, read_records, within
+from .tables import order_of
+
+logger = get_logger(__name__)
+
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
@@ -68,96 +78,119 @@ def _explaining(name: str) -> Iterator[None]:
 
 
 def open_parquet(root: Path) -> datasets.DatasetDict:
-    """Open a folder of parquet files, as `Dataset.to_parquet` writes them; file names give the splits.
+    """Open a folder of parquet files, as `Dataset.to_parquet` writes them.
+
+    The split of a file is the one word of its name, or else of its folders, that is the name of a split. If
+    no file has such a word, all are of train.
 
     Raises:
-        ValueError: no parquet files, or files without images or classes.
+        ValueError: no parquet files, damaged ones, files without images or classes, or a file of no split
+            beside files of one.
     """
-    if not any(root.rglob("*.parquet")):
-        raise ValueError(f"data.root={str(root)!r} holds no .parquet files.")
-    return _as_images(datasets.load_dataset("parquet", data_dir=str(root)), f"data.root={str(root)!r}")
+    origin = f"data.root={str(root)!r}"
+    files = list_files(root, {".parquet"})
+    if not files.wanted:
+        raise ValueError(f"{origin} holds no .parquet files. {files.summary()}".rstrip())
+    if files.summary():
+        logger.info(f"data: {files.summary()}")
+    found: dict[str, list[str]] = {}
+    for path in files.wanted:
+        found.setdefault(_split_in(path), []).append(glob.escape(str(root.absolute() / path)))
+    if "" in found and len(found) > 1:
+        raise ValueError(
+            f"{origin}: the split of {quoted(found[''][0])} is unknown; "
+            "accepted is train, validation or test in its name."
+        )
+    try:
+        whole = datasets.load_dataset(
+            "parquet", data_files={split or "train": paths for split, paths in found.items()}
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise ValueError(f"{origin}: {_sentence(error.__cause__ or error)}") from None
+    return _as_images(whole, origin)
+
+
+def _split_in(path: str) -> str:
+    """The split that a path names: in the name of the file, or else of its folders; "" for none."""
+    for part in reversed(path.lower().split("/")):
+        splits = {SPLITS[word] for word in re.split(r"[^a-z]+", part) if word in SPLITS}
+        if len(splits) == 1:
+            return splits.pop()
+    return ""
 
 
 def open_imagefolder(root: Path) -> datasets.DatasetDict:
-    """Open a folder of images per class, optionally under train/, validation/ and test/.
+    """Open a folder of images per class, see `image_folder`; a message counts the files that are not used.
 
     Raises:
-        ValueError: an empty folder, files that are not equally deep, or no images.
+        ValueError: as in `list_images`.
     """
-    origin = f"data.root={str(root)!r}"
-    try:
-        found = datasets.load_dataset("imagefolder", data_dir=str(root), drop_labels=False)
-    except (datasets.exceptions.DatasetGenerationError, FileNotFoundError) as error:
-        raise ValueError(f"{origin} holds no images in a folder per class.") from error
-    empty = _empty_folders(root)
-    if empty:
-        raise ValueError(f"{origin}: the folder {str(empty[0])!r} is empty; fill or remove it.")
-    named_by_folder = isinstance(found["train"].features.get("label"), datasets.ClassLabel)
-    found = _as_images(found, origin)
-    depths = {
-        len(Path(file["path"]).parts): file["path"] for split in found.values() for file in split["image"]
-    }
-    if named_by_folder and len(depths) > 1:
-        one, other = list(depths.values())[:2]
-        raise ValueError(f"{origin}: {one} and {other} are not equally deep; accepted is a folder per class.")
-    return found
+    found = list_images(root)
+    if found.files.summary():
+        logger.info(f"data: {found.files.summary()}")
+    rows = {split: [(root / path, label) for path, label in rows] for split, rows in found.rows.items()}
+    return _as_images(_of_files(rows, found.class_names), f"data.root={str(root)!r}")
 
 
 def open_cub(root: Path) -> datasets.DatasetDict:
     """Open CUB-200-2011 in its original layout, or a subset of its classes. Bounding boxes are not read.
 
     Raises:
-        ValueError: a list or an image is missing, or two lists name different images.
+        ValueError: a list or an image is missing, two lists do not fit together, a path leaves the folder
+            `images`, or as in `read_list`.
     """
     root = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
+    origin = f"data.root={str(root)!r}"
     for name in CUB_FILES:
         if not (root / name).is_file():
-            raise ValueError(f"data.root={str(root)!r} has no {name}, which CUB-200-2011 has beside images/.")
-    paths, labels, in_train, classes = (
-        dict(line.split(maxsplit=1) for line in (root / name).read_text().splitlines() if line.strip())
-        for name in CUB_FILES
-    )
-    if not paths.keys() == labels.keys() == in_train.keys():
+            raise ValueError(f"{origin} has no {name}, which CUB-200-2011 has beside images/.")
+    paths, labels, in_train, classes = (read_list(root / name) for name in CUB_FILES)
+    for name, keys in zip(CUB_FILES[1:3], (labels.keys(), in_train.keys()), strict=True):
+        if paths.keys() != keys:
+            raise ValueError(f"{origin}: {CUB_FILES[0]} and {name} do not list the same images.")
+    unnamed = set(labels.values()) - classes.keys()
+    if unnamed:
         raise ValueError(
-            f"data.root={str(root)!r}: {CUB_FILES[0]} and {CUB_FILES[1]} do not list the same images."
+            f"{origin}: {CUB_FILES[1]} has class {min(unnamed)!r}, which {CUB_FILES[3]} has not."
         )
-    order = sorted(set(labels.values()), key=int)
-    names = [classes[number].partition(".")[2].replace("_", " ") for number in order]
+    if set(in_train.values()) - {"0", "1"}:
+        raise ValueError(f"{origin}: {CUB_FILES[2]} has other values than 0 and 1.")
+    order = order_of(labels.values())
+    names = [classes[key].split(".", 1)[-1].replace("_", " ") for key in order]
     rows = {"train": [], "test": []}
     for key, path in paths.items():
-        split = "train" if in_train[key].strip() == "1" else "test"
-        rows[split].append((root / "images" / path, order.index(labels[key])))
-    return _of_files(rows, names, root)
+        split = "train" if in_train[key] == "1" else "test"
+        rows[split].append((within(root / "images", path), order.index(labels[key])))
+    return _of_list(rows, names, root)
 
 
 def open_cars(root: Path) -> datasets.DatasetDict:
     """Open Stanford Cars: `cars_annos.mat`, devkit/ with cars_train/ and cars_test/, or a folder per class.
 
     Raises:
-        ValueError: another layout, or a missing image or label file.
+        ValueError: another layout, a missing image or label file, a path that leaves the folder, a class
+            without a name, or as in `read_records`.
     """
     one, devkit = root / "cars_annos.mat", root / "devkit"
     if one.is_file():
-        found = _mat(one)
-        names = [str(name) for name in found["class_names"]]
+        names = [str(name) for name in read_mat(one, "class_names")]
         rows = {"train": [], "test": []}
-        for entry in found["annotations"]:
-            split = "test" if int(entry["test"]) else "train"
-            rows[split].append((root / str(entry["relative_im_path"]), int(entry["class"]) - 1))
-        return _of_files(rows, names, root)
+        for path, label, is_test in read_records(one, {"relative_im_path": str, "class": int, "test": int}):
+            rows["test" if is_test else "train"].append((within(root, path), label - 1))
+        return _of_list(rows, names, root)
     if devkit.is_dir():
-        names = [str(name) for name in _mat(devkit / "cars_meta.mat")["class_names"]]
+        names = [str(name) for name in read_mat(devkit / "cars_meta.mat", "class_names")]
         labelled = [folder / "cars_test_annos_withlabels.mat" for folder in (devkit, root)]
         labelled = next((path for path in labelled if path.is_file()), labelled[0])
         files = {"train": devkit / "cars_train_annos.mat", "test": labelled}
         rows = {
             split: [
-                (root / f"cars_{split}" / str(entry["fname"]), int(entry["class"]) - 1)
-                for entry in _mat(path)["annotations"]
+                (within(root / f"cars_{split}", path), label - 1)
+                for path, label in read_records(file, {"fname": str, "class": int})
             ]
-            for split, path in files.items()
+            for split, file in files.items()
         }
-        return _of_files(rows, names, root)
+        return _of_list(rows, names, root)
     for folder in (root, root / "car_data", root / "car_data" / "car_data"):
         if (folder / "train").is_dir() and (folder / "test").is_dir():
             return open_imagefolder(folder)
@@ -167,27 +200,30 @@ def open_cars(root: Path) -> datasets.DatasetDict:
     )
 
 
-def _empty_folders(root: Path) -> list[Path]:
-    """Folders without a file below them. `datasets` would drop the class of each without a message."""
-
-    def visible(path: Path) -> bool:
-        return not any(part.startswith(HIDDEN) for part in path.relative_to(root).parts)
-
-    found = [path for path in sorted(root.rglob("*")) if visible(path)]
-    filled = {folder for path in found if path.is_file() for folder in path.parents}
-    return [path.relative_to(root) for path in found if path.is_dir() and path not in filled]
-
-
-def _mat(path: Path) -> dict:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; Stanford Cars keeps its labels there.")
-    return loadmat(path, squeeze_me=True)
-
-
-def _of_files(rows: dict[str, list[tuple[Path, int]]], names: list[str], root: Path) -> datasets.DatasetDict:
-    missing = [path for split in rows.values() for path, _ in split if not path.is_file()]
+def _of_list(rows: dict[str, list[tuple[Path, int]]], names: list[str], root: Path) -> datasets.DatasetDict:
+    """The splits of listed images, of which each exists once, in a class with a name of its own."""
+    origin = f"data.root={str(root)!r}"
+    entries = [entry for split in rows.values() for entry in split]
+    paths, labels = [path for path, _ in entries], {label for _, label in entries}
+    missing = [path for path in paths if not os.path.isfile(path)]  # Path.is_file trips over long names
+    again = [path for path, count in Counter(paths).items() if count > 1]
+    same = [name for name, count in Counter(names).items() if count > 1]
     if missing:
-        raise ValueError(f"data.root={str(root)!r} lacks {len(missing)} of its images, {missing[0]} for one.")
+        raise ValueError(f"{origin} lacks {len(missing)} of its images, {printable(missing[0])} for one.")
+    if again:
+        raise ValueError(f"{origin} lists {quoted(again[0])} more than once.")
+    if same:
+        raise ValueError(f"{origin} has two classes of the name {same[0]!r}.")
+    if not labels <= set(range(len(names))):
+        raise ValueError(
+            f"{origin} has class numbers {min(labels) + 1} to {max(labels) + 1}, and {len(names)} names."
+        )
+    if not rows["train"]:
+        raise ValueError(f"{origin} lists no images for training.")
+    return _of_files(rows, names)
+
+
+def _of_files(rows: dict[str, list[tuple[Path, int | None]]], names: list[str]) -> datasets.DatasetDict:
     features = datasets.Features(
         {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=names)}
     )
@@ -205,9 +241,15 @@ def _of_files(rows: dict[str, list[tuple[Path, int]]], names: list[str], root: P
 
 def _as_images(found: datasets.DatasetDict, origin: str) -> datasets.DatasetDict:
     """Give splits and columns the names of this module; leave the images undecoded."""
-    found = type(found)({SYNONYMS.get(name, name): split for name, split in found.items()})
-    if "train" not in found:
-        raise ValueError(f"{origin} has the splits {', '.join(found)}, and no train split.")
+    meanings = {str(name): SPLITS.get(str(name).lower()) for name in found}
+    again = [meaning for meaning, count in Counter(meanings.values()).items() if meaning and count > 1]
+    if "train" not in meanings.values() or again:
+        wrong = f"more than one {again[0]} split" if again else "no train split"
+        raise ValueError(f"{origin} has the splits {', '.join(meanings)}, and {wrong}.")
+    unused = [repr(name) for name, meaning in meanings.items() if meaning is None]
+    if unused:
+        logger.info(f"data: not used: the splits {', '.join(unused)}")
+    found = type(found)({meaning: found[name] for name, meaning in meanings.items() if meaning})
     features = found["train"].features or {}
     image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
     if image is None:
