@@ -10,9 +10,21 @@ from pathlib import Path
 
 import click
 
+
+class ImageFile(click.ParamType):
+    """The path of a file. A pipe would never end to be read; a device might not."""
+
+    name = "file"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if not path.is_file():  # `repr` keeps a hostile name off the terminal, unlike click's own messages
+            self.fail(f"{value!r} is no regular file." if path.exists() else f"{value!r} does not exist.")
+        return path
+
+
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
-IMAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
 MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the Hub."
 
 
@@ -24,7 +36,9 @@ def main() -> None:
     try:
         dtram(prog_name="dtram")
     except (ValueError, OSError) as error:
-        sys.exit(f"dtram: {' '.join(str(error).split())}")
+        from dtram_hub.prompt import sentence_of  # what raises such an error has imported the package
+
+        sys.exit(sentence_of("dtram", error))
     except ImportError as error:
         sys.exit(f"dtram: this command needs {error.name}; pip install 'dtram-hub[train]' installs it.")
 
@@ -47,14 +61,14 @@ def list_models(pattern: str, pretrained: bool) -> None:
     """
     from dtram_hub import cli
 
-    click.echo("\n".join(cli.list_models(pattern, pretrained)))
+    cli.list_models(pattern, pretrained)
 
 
 @dtram.command(epilog=MODEL)
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(model: str, as_json: bool) -> None:
-    """Print the facts of a model: encoder, parameters, GFLOPs per look, tags.
+    """Print the facts of a model: origin, encoder, class names, parameters, GFLOPs per look.
 
     \b
     dtram info dtram_resnet50
@@ -68,7 +82,7 @@ def info(model: str, as_json: bool) -> None:
 
 @dtram.command(epilog=MODEL)
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=IMAGE)
+@click.argument("images", nargs=-1, required=True, type=ImageFile())
 @click.option("--save", type=NEW_FOLDER, help="Folder for pictures of the glimpses.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option(
@@ -80,6 +94,8 @@ def info(model: str, as_json: bool) -> None:
 @click.option("--device", default="cpu", show_default=True, help="For example cuda or mps.")
 def predict(**words) -> None:
     """Classify images: class, confidence and number of looks.
+
+    An image that cannot be answered is named, the others are answered, and the exit code is 1.
 
     \b
     dtram predict runs/birds wren.jpg jay.jpg --save glimpses
@@ -130,10 +146,10 @@ def card(folder: Path, repo: str) -> None:
     \b
     dtram card runs/birds my-name/birds
     """
-    from dtram_hub.sharing.cards import render_card
+    from dtram_hub.prompt import say
+    from dtram_hub.sharing.cards import write_card
 
-    render_card(folder, repo.rpartition("/")[2], f"hf-hub:{repo}").save(folder / "README.md")
-    click.echo(folder / "README.md")
+    say(write_card(folder, repo))
 
 
 @dtram.command()
@@ -152,9 +168,10 @@ def push(folder: Path, repo: str, **words) -> None:
     dtram push runs/birds my-name/birds --tag v1.0 --private
     """
     import dtram_hub
+    from dtram_hub.prompt import say
 
     commit = dtram_hub.push(folder, repo, **words)
-    click.echo(commit.pr_url or commit.commit_url)
+    say(commit.pr_url or commit.commit_url)
 
 
 @dtram.command()
@@ -170,10 +187,11 @@ def pull(repo: str, folder: Path, revision: str | None) -> None:
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"folder {str(folder)!r} is not empty; accepted is a new one.")
+    from dtram_hub.prompt import say
     from dtram_hub.sharing.pull import copy
 
     copy(repo, folder, revision)
-    click.echo(folder)
+    say(folder)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
 """The functions behind the commands of the program `dtram`, which `dtram_cli.py` defines."""
 
 import json
+import math
 import sys
+import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import timm
 import torch
-from PIL import Image, UnidentifiedImageError
-from timm.data import create_transform, resolve_model_data_config
 from tqdm import tqdm
 
-from .checks import nearest
-from .data.canvas import as_photograph
+from .inference.answers import Answerer, NoAnswer, class_names, draw, sentence
 from .learning.run_folder import RunFolder, own_result
-from .models import checkpoint
 from .models.dtram import DTRAM
 from .models.flops import count_compute
-from .models.records import Prediction
-from .models.registry import WEIGHTS
+from .output_names import unique_names
+from .prompt import say
+from .sharing.named_models import NamedModel, find_model, tags_of
 
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError)
+SHOWN_NAMES = 8  # class names in the text of `info`
 
 
-def list_models(pattern: str, pretrained: bool) -> list[str]:
-    """The names of DT-RAMs that match `pattern`; with `pretrained` the names of weights, with their tags.
+def list_models(pattern: str, pretrained: bool) -> None:
+    """Print the names of DT-RAMs that match `pattern`; with `pretrained` those of weights, with their tags.
 
     Raises:
         ValueError: no name matches.
@@ -32,17 +32,18 @@ def list_models(pattern: str, pretrained: bool) -> list[str]:
     names = timm.list_models(pattern, pretrained=pretrained)
     if not names:
         raise ValueError(f"no model is called {pattern!r}.")
-    return names
+    for name in names:
+        say(name)
 
 
 def info(model: str, as_json: bool) -> None:
     """Print the facts of a model, one per line or as one JSON object."""
-    facts = _facts(model)
+    facts = _facts(find_model(model))
     if as_json:
-        print(json.dumps(facts))
+        say(json.dumps(facts, allow_nan=False))
         return
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):20} {_readable(value)}")
+        say(f"{name.replace('_', ' '):20} {_readable(value)}")
 
 
 def predict(
@@ -56,140 +57,133 @@ def predict(
 ) -> int:
     """Print the answer to every image, and write a picture of its glimpses into the folder `save`.
 
+    The names of the pictures are those of `unique_names`. A picture of an earlier call is replaced.
+
     Returns:
-        The number of unreadable images; a message on stderr names each.
+        The number of images without an answer, or without the picture that was asked for. A message on stderr
+        names each.
+
+    Raises:
+        ValueError: an argument cannot be used, before any image is answered.
     """
-    built = _load(model).to(device)
-    transform = create_transform(**resolve_model_data_config(built), is_training=False)
+    _check_device(device)
+    pictures = _picture_paths(images, save) if save else {}
+    built = _put(find_model(model).build(), device)
+    if stop_threshold is not None and not built.dynamic:
+        raise ValueError(
+            f"--stop-threshold={stop_threshold} is of no use to model {model!r}, a RAM, which never stops "
+            "before its last step; accepted is --max-steps."
+        )
+    answerer, names = Answerer(built, stop_threshold, max_steps), class_names(built)
     failed = 0
     for path in tqdm(images, disable=not sys.stderr.isatty() or len(images) < 2, leave=False):
         try:
-            image = transform(_open(path, built.in_chans))[None].to(device)
-        except UNREADABLE as error:
-            print(f"dtram: {path} is no readable image ({error}).", file=sys.stderr)
+            answer = answerer.answer(path)
+        except NoAnswer as error:
             failed += 1
+            _complain(path, str(error))
             continue
-        found = built.predict(image, stop_threshold, max_steps)
-        answer = _answer(path, built, found)
+        row = answer.row(names)
+        if answer.warning:
+            _complain(path, f"may be misread: {answer.warning}")
         if save:
-            answer["picture"] = str(_draw(save, path, built, image, found, answer["class"]))
-        print(json.dumps(answer) if as_json else _sentence(answer), flush=True)
+            try:
+                draw(pictures[path], answer, built, row["class"])
+                row["picture"] = str(pictures[path])
+            except OSError as error:
+                failed += 1
+                _complain(path, f"has no picture ({error})")
+        say(json.dumps(row, allow_nan=False) if as_json else sentence(row))
+    if failed and len(images) > 1:
+        say(f"dtram: {failed} of {len(images)} images failed.", error=True)
     return failed
 
 
-def _facts(model: str) -> dict:
-    """The facts of `info`: architecture, sizes, GFLOPs, and the results of a finished run."""
-    folder = _folder(model)
-    built = checkpoint.load(folder) if folder else _create(model, pretrained=False)
+def _facts(named: NamedModel) -> dict:
+    """The facts of `info`: origin, architecture, sizes, GFLOPs, and the results of a finished run."""
+    built = named.build(pretrained=False)
     compute, cfg = count_compute(built), built.pretrained_cfg
     facts = {
-        "model": model,
+        "model": named.word,
+        "origin": named.origin,
+        **_tags(named, cfg),
         "architecture": cfg["architecture"],
         "encoder": built.backbone,
         "parameters": sum(p.numel() for p in built.parameters()),
         "classes": built.num_classes,
+        "class_names": class_names(built),
         "input": list(cfg["input_size"]),
         "steps": built.num_steps,
         "gflops_first_look": compute.first_look,
         "gflops_later_look": compute.later_look,
         "gflops_all_steps": compute.at(built.num_steps),
     }
-    run = RunFolder(folder) if folder else None
+    run = RunFolder(named.folder) if named.folder else None
     if run and run.exists and run.is_finished:
         measured = own_result(run.read_metrics())
-        facts |= {name: measured[name] for name in ("accuracy", "mean_steps")}
+        facts |= {name: _finite(run, name, measured[name]) for name in ("accuracy", "mean_steps")}
         facts["gflops_mean_steps"] = compute.at(measured["mean_steps"])
-    return facts | {"tags": _tags(cfg["architecture"])}
+    return facts
 
 
-def _folder(model: str) -> Path | None:
-    """The folder of a model's files, downloaded from the Hub if necessary; None for a name without files."""
-    path = Path(model.removeprefix("local-dir:"))
-    if path.is_dir():
-        return path
-    if "/" in model:
-        from .sharing.pull import download  # a local model needs no client of the Hub
-
-        repo_id, _, revision = model.removeprefix("hf-hub:").partition("@")
-        return download(repo_id, revision or None)
-    shipped = WEIGHTS / model
-    return shipped if shipped.is_dir() else None
+def _tags(named: NamedModel, cfg: dict) -> dict:
+    """The tag of a model with a name, and all tags of the architecture. The tags are none of a folder's."""
+    if not named.by_name:
+        return {}
+    architecture, _, tag = named.word.partition(".")
+    return {"tag": tag or cfg.get("tag") or None, "tags": tags_of(architecture)}
 
 
-def _load(model: str) -> DTRAM:
-    folder = _folder(model)
-    return checkpoint.load(folder) if folder else _create(model, pretrained=True)
+def _finite(run: RunFolder, name: str, value: object) -> float:
+    """The value of a metric; ValueError unless it is a finite number."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{run.metrics_path} has {name}={value!r}, which is not a finite number.")
+    return value
 
 
-def _create(name: str, pretrained: bool) -> DTRAM:
-    """Create a model by name, with the weights of its tag, or of the default tag."""
-    architecture, _, tag = name.partition(".")
-    names = timm.list_models("dtram*")
-    if architecture not in names:
-        raise ValueError(f"model {name!r} is no DT-RAM, folder or org/name.{nearest(architecture, names)}")
-    tags = _tags(architecture)
-    if tag and tag not in tags:
-        raise ValueError(f"model {name!r} is unknown; tags of {architecture}: {', '.join(tags) or 'none'}.")
-    return timm.create_model(name, pretrained=pretrained and bool(tags)).eval()
+def _put(model: DTRAM, device: str) -> DTRAM:
+    try:
+        return model.to(device)
+    except RuntimeError as error:
+        raise ValueError(f"--device={device} cannot hold the model: {str(error).splitlines()[0]}") from None
 
 
-def _tags(architecture: str) -> list[str]:
-    return [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
-
-
-def _open(path: Path, in_chans: int) -> Image.Image:
-    with Image.open(path) as image:
-        return as_photograph(image, in_chans)
-
-
-def _answer(path: Path, model: DTRAM, found: Prediction) -> dict:
-    probs = found.logits[0].float().softmax(-1)
-    index, labels = int(probs.argmax()), model.pretrained_cfg.get("label_names")
-    steps = int(found.steps)
-    return {
-        "image": str(path),
-        "class": labels[index] if labels else str(index),
-        "index": index,
-        "confidence": round(float(probs[index]), 4),
-        "steps": steps,
-        "locations": [
-            None if location.isnan().any() else [round(value, 4) for value in location.tolist()]
-            for location in found.locations[0, :steps]
-        ],
+def _check_device(name: str) -> None:
+    """ValueError unless this machine has the device."""
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "xpu": torch.xpu.device_count(),
     }
+    kind, colon, index = name.partition(":")
+    accepted = [kind for kind, count in counts.items() if count]
+    if kind not in accepted or (colon and index not in map(str, range(counts[kind]))):
+        found = ", ".join(f"{kind} ({counts[kind]})" if counts[kind] > 1 else kind for kind in accepted)
+        raise ValueError(f"--device={name!r} is none of this machine's devices; accepted: {found}.")
 
 
-def _draw(
-    folder: Path, path: Path, model: DTRAM, image: torch.Tensor, found: Prediction, caption: str
-) -> Path:
-    """Write a picture of one image with its glimpses, and return its path."""
-    from .plots import plot_glimpses  # needs matplotlib, unlike prediction
-
-    folder.mkdir(parents=True, exist_ok=True)
-    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    pixels = ((image.cpu() * std + mean) * 255).round().clamp(0, 255).byte()
-    target = folder / f"{path.stem}_glimpses.png"
-    plot_glimpses(
-        target,
-        pixels,
-        found.locations.cpu(),
-        found.steps.cpu(),
-        [caption],
-        model.glimpse_crop,
-        per_row=1,
-        side=4,
-    )
-    return target
+def _picture_paths(images: tuple[Path, ...], folder: Path) -> dict[Path, Path]:
+    """The path of every picture; ValueError if the folder cannot be written."""
+    import_module("dtram_hub.plots")  # ImportError without matplotlib, before any work
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--save={str(folder)!r} cannot be written ({error.strerror}).") from None
+    return {path: folder / name for path, name in unique_names(images, "_glimpses.png").items()}
 
 
-def _sentence(answer: dict) -> str:
-    looks = f"{answer['steps']} look{'s' * (answer['steps'] > 1)}"
-    return f"{answer['image']}: {answer['class']} ({100 * answer['confidence']:.0f} %), {looks}"
+def _complain(path: Path, text: str) -> None:
+    say(f"dtram: {path} {text}.", error=True)
 
 
 def _readable(value: object) -> str:
     if isinstance(value, list):
-        return (" x " if value and isinstance(value[0], int) else ", ").join(map(str, value)) or "none"
+        if value and isinstance(value[0], int):
+            return " x ".join(map(str, value))
+        rest = [f"... ({len(value)} in all)"] if len(value) > SHOWN_NAMES else []
+        return ", ".join([*map(str, value[:SHOWN_NAMES]), *rest]) or "none"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else "none" if value is None else str(value)

@@ -6,10 +6,13 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..bundled import bundled
+from ..files import write_text
 from ..learning.curriculum import KINDS
 from ..learning.run_folder import PICTURES, RunFolder, own_result
 from ..models import checkpoint
 from ..models.flops import accuracy_at_mean_steps, count_compute
+from .hub_client import CARD, check_repo_id
+from .markdown import render
 
 DATA = {
     "mnist": {
@@ -61,34 +64,46 @@ def render_card(
         pictures: links by file name, for keys of PICTURES; the pictures in the folder by default.
 
     Raises:
-        ValueError: a file is missing, or is no valid JSON or YAML.
+        ValueError: a file is missing, or is not in the format of a run.
     """
     folder = Path(folder)
-    name = name or folder.name
+    name = name or folder.absolute().name
     model, config = checkpoint.load(folder), checkpoint.read_config(folder)
     metrics, recipe = _read_run(folder)
     data, compute = _describe_data(recipe, config), count_compute(model)
     result = own_result(metrics) if metrics else None
     if pictures is None:
         pictures = {file: file for file in RunFolder(folder).pictures()}
-    return ModelCard.from_template(
-        card_data=_card_data(name, data, result, compute),
-        template_path=str(bundled("model_cards/template.md")),
-        name=name,
-        source=source or name,
-        summary=_summary(model, data),
-        backbone=model.backbone,
-        labels=config.get("label_names") or [],
+    values = {
+        "card_data": _card_data(name, data, result, compute).to_yaml(),
+        "name": name,
+        "source": source or name,
+        "summary": _summary(model, data),
+        "backbone": model.backbone,
+        "labels": config.get("label_names") or [],
         **_describe_input(config["pretrained_cfg"]),
-        compute=compute,
-        num_steps=model.num_steps,
-        stop_threshold=model.stop_threshold if model.dynamic else None,
-        result=result,
-        metrics=metrics,
+        "compute": compute,
+        "num_steps": model.num_steps,
+        "stop_threshold": model.stop_threshold if model.dynamic else None,
+        "result": result,
+        "metrics": metrics,
         **(_describe_results(metrics, recipe, model.num_steps) if metrics else {}),
-        pictures=[{"link": link, "title": PICTURES[file]} for file, link in pictures.items()],
-        data=data,
-    )
+        "pictures": [{"link": link, "title": PICTURES[file]} for file, link in pictures.items()],
+        "data": data,
+    }
+    return ModelCard(render(bundled("model_cards/template.md"), values))
+
+
+def write_card(folder: Path, repo_id: str) -> Path:
+    """Write README.md into a run's folder, for a repository "org/name", and return its path.
+
+    Raises:
+        ValueError: `repo_id` is no name of a repository, or as in `render_card`.
+    """
+    check_repo_id(repo_id)
+    path = folder / CARD
+    write_text(path, render_card(folder, repo_id.partition("/")[2], f"hf-hub:{repo_id}").content)
+    return path
 
 
 def facts(folder: str | Path) -> dict[str, str]:

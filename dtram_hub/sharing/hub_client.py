@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, errors
+from huggingface_hub.utils import validate_repo_id
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from ..learning.run_folder import METRICS, PICTURES, RECIPE
@@ -27,10 +28,17 @@ PASSING = (408, 412, 429, 500, 502, 503, 504)  # 412: someone else committed in 
 LONGEST_WAIT = 60.0
 
 
-def open_api(repo_id: str, token: str | None) -> HfApi:
-    """Make the Hub's client; ValueError if `repo_id` is not "org/name" or `token` has blanks."""
+def check_repo_id(repo_id: str) -> None:
+    """ValueError unless the Hub takes `repo_id` as "org/name"."""
     if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
         raise ValueError(f"repo_id={repo_id!r} is not of the form 'org/name'.")
+    with explained(repo_id, None):
+        validate_repo_id(repo_id)
+
+
+def open_api(repo_id: str, token: str | None) -> HfApi:
+    """Make the Hub's client; ValueError as in `check_repo_id`, or if `token` has blanks."""
+    check_repo_id(repo_id)
     if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
         raise ValueError("token has blanks or characters outside of ASCII; accepted is a token of the Hub.")
     return HfApi(token=token, library_name="dtram-hub")
