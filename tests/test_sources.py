@@ -22,16 +22,11 @@ from dtram_hub.data.sources import load as load_source
 from dtram_hub.data.splits import Data, join
 from dtram_hub.data.stream import Stream
 from dtram_hub.models import checkpoint
-from folders import make_folder, pixels
+from folders import make_cub, make_folder, photographs, pixels, records
 from loopback_hub import LoopbackHub
 
 TOKEN = "hf_loopback"
 CLASSES = ["ant", "bee", "cow"]
-
-
-def photographs(count: int, seed: int) -> list[Image.Image]:
-    generator = np.random.default_rng(seed)
-    return [Image.fromarray(generator.integers(255, size=(20, 30, 3), dtype=np.uint8)) for _ in range(count)]
 
 
 def make_dataset(count: int, seed: int) -> datasets.Dataset:
@@ -212,24 +207,6 @@ def test_parquet(tmp_path: Path) -> None:
         load("parquet", make_folder(tmp_path / "folder", {"": 2}))
 
 
-def make_cub(root: Path) -> Path:
-    """Two classes of a larger data set, 6 training and 2 test images each, as CUB-200-2011 lays them out."""
-    names = {3: "003.Sooty_Albatross", 7: "007.Parakeet_Auklet"}
-    lines = {name: [] for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")}
-    for i, image in enumerate(photographs(16, 5)):
-        number = (3, 7)[i % 2]
-        path = root / "images" / names[number] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        lines["images.txt"].append(f"{100 + i} {names[number]}/{i}.png")
-        lines["image_class_labels.txt"].append(f"{100 + i} {number}")
-        lines["train_test_split.txt"].append(f"{100 + i} {int(i < 12)}")
-    lines["classes.txt"] = [f"{number} {name}" for number, name in names.items()]
-    for name, content in lines.items():
-        (root / name).write_text("\n".join(content) + "\n")
-    return root
-
-
 def test_cub(tmp_path: Path) -> None:
     root = make_cub(tmp_path / "CUB_200_2011")
     for given in (root, tmp_path):
@@ -243,11 +220,6 @@ def test_cub(tmp_path: Path) -> None:
     (root / "classes.txt").unlink()
     with pytest.raises(ValueError, match=r"has no classes\.txt"):
         load("cub", root)
-
-
-def records(**columns: list) -> np.ndarray:
-    kinds = [(name, object) for name in columns]
-    return np.array(list(zip(*columns.values(), strict=True)), dtype=kinds)
 
 
 @pytest.mark.parametrize("layout", ["cars_annos", "devkit", "folders"])

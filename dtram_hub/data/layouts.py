@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
+import pyarrow
 from accelerate.logging import get_logger
 
 from .canvas import printable
@@ -23,6 +24,7 @@ from .tables import order_of
 
 logger = get_logger(__name__)
 
+DAMAGED = (datasets.exceptions.DatasetsError, pyarrow.ArrowException)
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
@@ -73,7 +75,7 @@ def _explaining(name: str) -> Iterator[None]:
         raise ValueError(f"{source} is no data set on the Hub, or your token may not see it.") from None
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(f"{source}: {_sentence(error)}") from None
-    except (RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (RuntimeError, *DAMAGED) as error:
         raise ValueError(f"{source}: {_sentence(error)}") from None
 
 
@@ -105,7 +107,7 @@ def open_parquet(root: Path) -> datasets.DatasetDict:
         whole = datasets.load_dataset(
             "parquet", data_files={split or "train": paths for split, paths in found.items()}
         )
-    except datasets.exceptions.DatasetGenerationError as error:
+    except (OSError, *DAMAGED) as error:
         raise ValueError(f"{origin}: {_sentence(error.__cause__ or error)}") from None
     return _as_images(whole, origin)
 
