@@ -1,29 +1,42 @@
 """Checks of input. Each error is one sentence that names the argument, its value and the accepted values."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from torch import Tensor
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """ValueError unless `value` is one of `choices`."""
     choices = list(choices)
     if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
+        raise ValueError(f"{name}={short(value)} is not one of {', '.join(map(repr, choices))}.")
 
 
-def check_integer(name: str, value: object, least: int) -> None:
-    """ValueError unless `value` is an int of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}={value!r} is not an integer of at least {least}.")
+def check_flag(name: str, value: object) -> None:
+    """ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={short(value)} is neither True nor False.")
+
+
+def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:
+    """ValueError unless `value` is an int of at least `least`, and at most `most` if there is one."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < least or (most is not None and value > most):
+        accepted = f"of at least {least}" if most is None else f"in [{least}, {most}]"
+        raise ValueError(f"{name}={short(value)} is not an integer {accepted}.")
 
 
 def check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
     """ValueError unless `value` is a number in [low, high], or in (low, high] when `open_low`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (open_low and value == low):
-        raise ValueError(f"{name}={value!r} is not a number in {'(' if open_low else '['}{low}, {high}].")
+        accepted = f"{'(' if open_low else '['}{low}, {high}]"
+        raise ValueError(f"{name}={short(value)} is not a number in {accepted}.")
 
 
 def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
@@ -48,6 +61,11 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"labels run from {low} to {high}; accepted are 0 to {num_classes - 1}.")
+
+
+def short(value: object) -> str:
+    """`repr`, shortened: a value from a file may be long, or nested deep."""
+    return _SHORT.repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

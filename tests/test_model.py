@@ -250,7 +250,7 @@ def test_a_margin_stopper_reads_the_answer_and_the_number_of_looks_alone() -> No
         ({"aggregate": "mean"}, "aggregate='mean'"),
         ({"stopper": "mlp"}, "stopper='mlp'"),
         ({"crop_mode": "bicubic"}, "crop_mode='bicubic'"),
-        ({"num_steps": 0}, "num_steps=0 is not an integer of at least 1"),
+        ({"num_steps": 0}, r"num_steps=0 is not an integer in \[1, 1000\]"),
         ({"glimpse_crop": 7.5}, "glimpse_crop=7.5"),
         ({"location_std": 0}, r"location_std=0 is not a number in \(0, 2\]"),
         ({"stop_threshold": 1.5}, r"stop_threshold=1.5 is not a number in \[0, 1\]"),

@@ -41,8 +41,12 @@ def calibrate(model: DTRAM, images: Tensor, mean_steps: float = 3.0, batch_size:
         The new threshold; `save_pretrained` keeps it.
 
     Raises:
-        ValueError: the budget lies outside of [1, T].
+        ValueError: the model is a RAM, or the budget lies outside of [1, T].
     """
+    if not model.dynamic:
+        raise ValueError(
+            f"dynamic=False takes {model.num_steps} steps with every image; a budget needs dynamic=True."
+        )
     check_number("mean_steps", mean_steps, 1, model.num_steps)
     training = model.training
     model.eval()

@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import set_seed
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from timm.models import split_model_name_tag
 
 from ..checks import check_choice, check_integer, check_number, nearest
 from ..data.canvas import TRANSFORM
@@ -133,10 +134,12 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
     asked = recipe.model.get("num_classes", num_classes)
     if asked != num_classes:
         raise ValueError(f"model.num_classes={asked}, but data.source has {num_classes} classes.")
-    known = timm.list_models("dtram*")
-    if recipe.architecture not in known:
-        hint = nearest(recipe.architecture, known)
-        raise ValueError(f"architecture={recipe.architecture!r} is not a DT-RAM.{hint}")
+    known, (name, tag) = timm.list_models("dtram*"), split_model_name_tag(recipe.architecture)
+    if name not in known:
+        raise ValueError(f"architecture={recipe.architecture!r} is not a DT-RAM.{nearest(name, known)}")
+    tags = [found.partition(".")[2] for found in timm.list_models(f"{name}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise ValueError(f"architecture={recipe.architecture!r} has no such tag.{nearest(tag, tags)}")
     model = timm.create_model(recipe.architecture, **recipe.model | {"num_classes": num_classes})
     model.pretrained_cfg |= TRANSFORM
     if recipe.encoder_weights:

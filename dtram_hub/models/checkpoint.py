@@ -5,6 +5,8 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from importlib import import_module
@@ -12,14 +14,15 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
 from ..files import replacing, write_text
+from .config_file import CONFIG, check_config, read_config
+from .weights_file import check_finite, check_floats, read_header
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS = "model.safetensors"
 # Names of parameters in older versions, as patterns, and their names today.
 RENAMED = {
     r"^places$": "locator.locations",
@@ -71,6 +74,9 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
     """Write a checkpoint; `timm.create_model("local-dir:PATH", pretrained=True)` reads it.
 
     config.json holds every constructor argument, and `class_names`, if given, as `label_names`.
+
+    Raises:
+        ValueError: the checkpoint could not be loaded; nothing is written then.
     """
     if not all(tensor.is_contiguous() for tensor in model.state_dict().values()):
         # safetensors has no channels_last; the copy leaves the caller's model unchanged.
@@ -81,8 +87,14 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
     with tempfile.TemporaryDirectory() as folder:
         save_for_hf(model, folder, model_config=facts, model_args=model.arguments(), safe_serialization=True)
         config = read_config(folder)
-        # transformers rejects a number of classes that stands both beside and among the arguments.
+        # transformers passes the number of classes itself, and a keyword must not come twice.
         del config["model_args"]["num_classes"]
+        try:
+            check_config(config)
+            check_weights(Path(folder) / WEIGHTS, model)
+            check_finite(model.state_dict())
+        except ValueError as error:
+            raise ValueError(f"the model cannot be saved, because it could not be loaded: {error}") from None
         with replacing(Path(directory) / WEIGHTS) as temporary:
             shutil.copyfile(Path(folder) / WEIGHTS, temporary)
     write_text(Path(directory) / CONFIG, json.dumps(config, indent=2))
@@ -110,7 +122,7 @@ def load(directory: str | Path, **kwargs) -> nn.Module:
         kwargs: constructor arguments to change; `num_classes` gives the model fresh heads.
 
     Raises:
-        ValueError: a file is missing or damaged, or the checkpoint holds another kind of model.
+        ValueError: a file is missing, damaged or lies, or the checkpoint holds another kind of model.
     """
     directory = Path(directory)
     for name in (CONFIG, WEIGHTS):
@@ -118,70 +130,54 @@ def load(directory: str | Path, **kwargs) -> nn.Module:
             raise ValueError(
                 f"checkpoint {str(directory)!r} has no {name}; accepted is a directory with both."
             )
-    _check_config(directory)
+    with naming(directory):  # before timm, which trusts both files
+        check_config(read_config(directory))
     try:
+        # timm calls our entry point, which checks configuration and weights again for users of timm.
         model = timm.create_model(f"local-dir:{directory}", pretrained=True, **kwargs)
-    except SafetensorError as error:
-        raise ValueError(f"{directory / WEIGHTS} is damaged or truncated ({error}).") from None
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError) as error:
-        reason = _misfit(directory) or " ".join(str(error).split())
-        raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {reason}") from None
-    if not kwargs and (reason := _misfit(directory, model)):
-        raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {reason}")
+    except (RuntimeError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"checkpoint {str(directory)!r} cannot be loaded: {' '.join(str(error).split())}"
+        ) from None
     return model.eval()
 
 
-def read_config(directory: str | Path) -> dict:
-    """Read config.json.
-
-    Raises:
-        ValueError: the file holds no JSON object.
-    """
-    path = Path(directory) / CONFIG
+@contextmanager
+def naming(directory: str | Path) -> Iterator[None]:
+    """Put the name of a checkpoint before the sentence of a ValueError."""
     try:
-        config = json.loads(path.read_text())
-        if not isinstance(config, dict):
-            raise ValueError(f"it is a {type(config).__name__}")
+        yield
     except ValueError as error:
-        raise ValueError(
-            f"checkpoint {str(directory)!r} cannot be loaded: its {CONFIG} is no JSON object ({error})."
-        ) from None
-    return config
+        raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {error}") from None
 
 
-def _check_config(directory: Path) -> None:
-    """ValueError unless config.json describes a DT-RAM; then no model has been built."""
-    config = read_config(directory)
-    name, classes, labels = (config.get(key) for key in ("architecture", "num_classes", "label_names"))
-    if not isinstance(name, str) or not name.startswith("dtram"):
-        raise ValueError(f"checkpoint {str(directory)!r} holds a {name}, not a DT-RAM.")
-    if not timm.is_model(name):
+def check_weights(path: Path, model: nn.Module) -> None:
+    """ValueError unless a file of weights fits a model; no tensor is read.
+
+    Args:
+        path: model.safetensors.
+        model: a DTRAM; one on the meta device does.
+    """
+    expected, found = model.state_dict(), read_header(path)
+    upgrade(model, found)
+    check_floats(found, expected)
+    shapes = [{name: list(w.shape) for name, w in weights.items()} for weights in (expected, found)]
+    wanted, there = shapes
+    odd = sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
+    if odd:
         raise ValueError(
-            f"checkpoint {str(directory)!r} holds a {name}, which timm {timm.__version__} does not know."
+            f"{len(odd)} tensors do not fit its config.json, {odd[0]!r} for one, which has shape "
+            f"{there.get(odd[0])} instead of {wanted.get(odd[0])}; are they of another encoder or class "
+            "count?"
         )
-    if labels is not None and len(labels) != classes:
-        raise ValueError(f"checkpoint {str(directory)!r} names {len(labels)} labels for {classes} classes.")
 
 
-def _misfit(directory: Path, model: nn.Module | None = None) -> str | None:
-    """How the weights differ from the model of config.json; None if they fit or if no model can be built."""
-    try:
-        model = model or timm.create_model(f"local-dir:{directory}")
-    except Exception:  # the caller reports the error of the configuration
-        return None
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    with safe_open(directory / WEIGHTS, framework="pt") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
-    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+def sound(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Give weights that timm has read today's names; ValueError if they are no finite floats."""
     upgrade(model, weights)
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    odd = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-    if not odd:
-        return None
-    return (
-        f"{len(odd)} tensors do not fit its config.json, {odd[0]!r} for one, which has shape "
-        f"{found.get(odd[0])} instead of {expected.get(odd[0])}; are they of another encoder or class count?"
-    )
+    check_floats(weights, model.state_dict())
+    check_finite(weights)
+    return weights
 
 
 def write_header(path: str | Path, facts: dict[str, str]) -> None:
@@ -213,16 +209,17 @@ def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> N
         fitting: whether a part of the model with another shape keeps its weights.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or holds NaN, infinity or integers.
         RuntimeError: the shapes differ and `fitting` is False.
     """
+    read_header(path)  # says what is damaged
+    weights = load_file(path)
     try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or truncated ({error}).") from None
+        sound(weights, model)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     if fitting:
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        upgrade(model, weights)
         # A part keeps all its weights or none: half of another policy is worse than a fresh policy.
         found = {name: tensor.shape for name, tensor in weights.items()}
         differing = {name.split(".")[0] for name in shapes | found if shapes.get(name) != found.get(name)}

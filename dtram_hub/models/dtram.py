@@ -14,9 +14,10 @@ a fixed number of steps, is the same network with `dynamic=False`.
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_images, check_integer, check_number
+from ..checks import check_images, check_integer, check_number
 from . import checkpoint
 from .answer import ANSWERS
+from .arguments import check_arguments, least_size
 from .early_exit import predict
 from .encoder import (
     create_encoder,
@@ -27,8 +28,9 @@ from .encoder import (
     map_channels,
     reads_locations,
 )
-from .glimpse import CONTEXTS, CROP_MODES, Extents, cell_centres, context_extents, retina, views
+from .glimpse import Extents, cell_centres, context_extents, retina, views
 from .location import LOCATORS, Surroundings
+from .preprocessing import own_cfg
 from .records import Noise, Prediction, Rollout, Seen, State
 from .rollout import rollout
 from .stopping import STOPPERS
@@ -116,8 +118,9 @@ class DTRAM(TimmModel):
         self.stop_threshold = stop_threshold
         self.crop_mode = crop_mode
         self.encoder_kwargs = encoder_kwargs
-        self._check_arguments()
+        check_arguments(self.arguments())
         self._build()
+        self.pretrained_cfg = self.default_cfg = own_cfg(self)
 
     def _build(self) -> None:
         """Build the encoder, the core and the parts that read h, with fresh weights."""
@@ -156,37 +159,9 @@ class DTRAM(TimmModel):
             "view_sizes": views,
         }
 
-    def _check_arguments(self) -> None:
-        check_integer("num_classes", self.num_classes, 0)
-        sizes = ("image_size", "glimpse_crop", "glimpse_size", "glimpse_scales", "hidden_size")
-        for name in ("in_chans", "num_steps", *sizes):
-            check_integer(name, getattr(self, name), 1)
-        check_choice("context", self.context, CONTEXTS)
-        check_choice("aggregate", self.aggregate, ANSWERS)
-        check_choice("locator", self.locator_kind, LOCATORS)
-        check_choice("stopper", self.stopper_kind, STOPPERS)
-        check_choice("crop_mode", self.crop_mode, CROP_MODES)
-        check_number("location_std", self.location_std, 0, 2, open_low=True)
-        check_number("stop_threshold", self.stop_threshold, 0, 1)
-        if self.context != "none":
-            check_integer("context_size", self.context_size, 1)
-        elif ANSWERS[self.aggregate].needs_context:
-            raise ValueError(
-                f"aggregate={self.aggregate!r} needs a context view; context='none' takes aggregate='last'."
-            )
-        if self.glimpse_scales > 1 and self.context != "none":
-            raise ValueError(
-                f"glimpse_scales={self.glimpse_scales} stacks channels that a context view does not have; "
-                "it takes context='none'."
-            )
-        if self.image_size < self._least_size():
-            raise ValueError(
-                f"image_size={self.image_size} is smaller than the largest view, {self._least_size()} pixels."
-            )
-
     def _least_size(self) -> int:
         """The side of the smallest image that holds every view."""
-        return max(self.glimpse_crop, self.context_size if self.context == "crop" else 0)
+        return least_size(self.context, self.context_size, self.glimpse_crop)
 
     def view(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Tensor:
         """Cut one view for each row, as the encoder sees it.

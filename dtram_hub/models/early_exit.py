@@ -6,6 +6,12 @@ from torch import Tensor, nn
 from .records import Prediction
 
 
+def is_recorded() -> bool:
+    """Whether torch records a graph: `torch.export`, ONNX or `torch.jit.trace`, but not `torch.compile`."""
+    is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # new in torch 2.7
+    return is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+
+
 def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
     """Take the best actions; the batch shrinks as images stop.
 
@@ -14,7 +20,15 @@ def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: 
         images: (B, C, H, W) floats.
         stop_threshold: in [0, 1]. An image stops at the first step whose stop probability is above it.
         max_steps: the largest number of steps of an image.
+
+    Raises:
+        ValueError: a graph of a model with `dynamic=True` is being recorded.
     """
+    if model.dynamic and is_recorded():
+        raise ValueError(
+            "dynamic=True stops at a step that depends on the image, which no graph can; export with "
+            "dynamic=False, or look by look with dtram_hub.models.export.export_looks."
+        )
     batch = images.shape[0]
     steps = torch.full((batch,), max_steps, device=images.device)
     locations = images.new_full((batch, max_steps, 2), torch.nan)

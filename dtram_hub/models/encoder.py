@@ -4,23 +4,42 @@ The encoder stays a plain timm module, with timm's parameter names, pretrained w
 rest of the package calls an encoder through these functions alone.
 """
 
+import inspect
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..checks import nearest
+from ..checks import nearest, short
+from .weights_file import check_finite, check_floats, read_header
 
-# Keywords of timm that concern the weights, not the shape.
-LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+# Keywords of timm that open files, or concern the weights and not the shape.
+LOADING = {
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"),
+    *(
+        "pretrained_strict",
+        "pretrained_filter_fn",
+        "pruned",
+        "checkpoint_path",
+        "cache_dir",
+        "device",
+        "dtype",
+    ),
+}
 MOST_TRIED = 100e6  # parameters of the largest encoder that is tried out on the CPU
 
 
 def create_encoder(
-    backbone: str, num_classes: int, in_chans: int, view_sizes: set[int], **kwargs
+    backbone: str,
+    num_classes: int,
+    in_chans: int,
+    view_sizes: set[int],
+    loading: dict | None = None,
+    **kwargs,
 ) -> nn.Module:
     """Build the timm model `backbone` for views of all `view_sizes`.
 
@@ -29,14 +48,15 @@ def create_encoder(
         num_classes: classes of the encoder's own classifier; 0 leaves the classifier out.
         in_chans: colour channels of the views.
         view_sizes: the sides of all views in pixels.
-        kwargs: further keywords of timm, `pretrained=True` included.
+        loading: keywords of timm that load weights, such as `pretrained`; none by default.
+        kwargs: further keywords of timm; none of LOADING.
 
     Raises:
-        ValueError: the name is unknown, or the model does not take views of these sizes.
+        ValueError: the name is unknown, a keyword loads, or the model does not take views of these sizes.
         TypeError: the model does not know one of the keywords, as in timm.
     """
     check_backbone(backbone)
-    loading = {key: kwargs.pop(key) for key in LOADING if key in kwargs}
+    check_no_loading(kwargs)
     extra, reason = size_keywords(backbone, view_sizes, in_chans, **kwargs)
     if extra is None:
         sizes = " and ".join(str(size) for size in sorted(view_sizes))
@@ -45,8 +65,26 @@ def create_encoder(
             f"{_advice(backbone, in_chans)}"
         )
     return timm.create_model(
-        backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading
+        backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading or {}
     )
+
+
+def check_no_loading(keywords: Iterable[str]) -> None:
+    """ValueError if a keyword of the encoder opens files or loads weights."""
+    if found := sorted(LOADING.intersection(keywords)):
+        raise ValueError(
+            f"{found[0]!r} is no keyword of an encoder, which loads nothing while it is built; its weights "
+            "come through pretrained=True or load_encoder."
+        )
+
+
+@cache
+def keywords_of(backbone: str) -> frozenset[str]:
+    """The keywords that the class of the timm architecture names, except those of LOADING."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        kind = type(timm.create_model(backbone))
+    named = (inspect.signature(base.__init__).parameters for base in kind.__mro__ if base is not nn.Module)
+    return frozenset(name for names in named for name in names) - LOADING - {"self", "args", "kwargs"}
 
 
 def check_backbone(backbone: object) -> None:
@@ -57,7 +95,7 @@ def check_backbone(backbone: object) -> None:
         )
     if not isinstance(backbone, str) or not timm.is_model(backbone):
         raise ValueError(
-            f"backbone={backbone!r} is not a timm model.{nearest(str(backbone), timm.list_models())}"
+            f"backbone={short(backbone)} is not a timm model.{nearest(str(backbone), timm.list_models())}"
         )
     if backbone.startswith("dtram"):
         raise ValueError(f"backbone={backbone!r} is a DT-RAM itself; accepted is a model that looks once.")
@@ -159,31 +197,35 @@ def _advice(backbone: str, in_chans: int) -> str:
     return f" It takes {size} for both: context='resize', context_size={size}, glimpse_size={size}."
 
 
-def load_encoder(encoder: nn.Module, source: str | None, **kwargs) -> None:
+def load_encoder(encoder: nn.Module, source: str | None, loading: dict | None = None, **kwargs) -> None:
     """Load pretrained weights into an encoder through timm's loader.
 
     The classifier is fresh if the pretrained model has another number of classes.
 
     Args:
         encoder: from `create_encoder`.
-        source: a .safetensors file in timm's layout; None for timm's own weights.
-        kwargs: the keywords of `create_encoder`, and those of `LOADING`.
+        source: a .safetensors file in timm's layout; None for the weights that timm downloads.
+        loading: timm's `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`; none by default.
+        kwargs: the keywords of `create_encoder`.
 
     Raises:
-        ValueError: no such file, another file type, or weights of another model.
+        ValueError: no such file, another file type, weights of another model, or weights that are no numbers.
     """
     if source is not None:
         if not source.endswith(".safetensors") or not Path(source).is_file():
             raise ValueError(
                 f"encoder_weights={source!r} is neither 'timm' nor an existing .safetensors file."
             )
-        kwargs["pretrained_cfg_overlay"] = {"file": source}
+        loading = (loading or {}) | {
+            "pretrained_cfg_overlay": {"file": source, "source": None, "custom_load": False}
+        }
     try:
-        trained = create_encoder(pretrained=True, **kwargs)
+        trained = create_encoder(loading={"pretrained": True} | (loading or {}), **kwargs)
         if source is not None:
             _check_complete(trained, source)
+        check_finite(trained.state_dict())
         encoder.load_state_dict(trained.state_dict())
-    except (RuntimeError, SafetensorError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         name = "timm's own" if source is None else repr(source)
         raise ValueError(f"encoder_weights={name} do not fit {kwargs['backbone']!r}: {reason}") from None
@@ -195,8 +237,9 @@ def _check_complete(model: nn.Module, path: str) -> None:
     timm loads such a file without a word.
     """
     own = tuple(f"{name}." for name in module_names(model.pretrained_cfg.get("classifier")))
-    with safe_open(path, framework="pt") as file:
-        odd = sorted(name for name in set(file.keys()) ^ set(model.state_dict()) if not name.startswith(own))
+    found, expected = read_header(path), model.state_dict()
+    check_floats(found, expected)
+    odd = sorted(name for name in found.keys() ^ expected.keys() if not name.startswith(own))
     if odd:
         raise RuntimeError(f"{len(odd)} tensors are missing or foreign, {odd[0]!r} for one.")
 

@@ -136,7 +136,15 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Resize (N, C, H, W) to (N, C, size, size), bilinear with antialiasing; without a copy if they fit."""
     if tuple(images.shape[2:]) == (size, size):
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    whole = _on_cpu_whole(images)
+    resized = F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized.to(images.dtype)
+
+
+def _on_cpu_whole(images: Tensor) -> Tensor:
+    """In single precision, if they are in half of it on a CPU, for which torch lacks these operations."""
+    is_half = images.dtype in (torch.float16, torch.bfloat16)
+    return images.float() if is_half and images.device.type == "cpu" else images
 
 
 def _slice(images: Tensor, extents: Extents) -> Tensor:
@@ -177,9 +185,11 @@ def _sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     grid = torch.stack(
         [x[:, None, :].expand(-1, sides[0], -1), y[:, :, None].expand(-1, -1, sides[1])], dim=-1
     )
-    return F.grid_sample(
-        images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+    whole = _on_cpu_whole(images)
+    sampled = F.grid_sample(
+        whole, grid.to(whole.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
     )
+    return sampled.to(images.dtype)
 
 
 CROP_MODES = {"exact": _copy, "bilinear": _sample}

@@ -158,7 +158,7 @@ class Stepwise(Shared):
         """Cut the locations after `num_steps`, or repeat the last one up to `num_steps`."""
         locations = weights.get("locations")
         num_steps = len(self.locations) if num_steps is None else num_steps
-        if locations is None or len(locations) == num_steps:
+        if locations is None or locations.ndim != 2 or len(locations) in (0, num_steps):
             return weights
         rows = torch.arange(num_steps).clamp(max=len(locations) - 1)
         return weights | {"locations": locations[rows]}

@@ -11,11 +11,18 @@ from ..checks import check_images
 from . import checkpoint
 from .early_exit import predict
 from .encoder import load_encoder
+from .preprocessing import forget_names
 from .records import State
 
 
 class TimmModel(nn.Module):
-    """The base class of DTRAM, with the methods that timm and its scripts call."""
+    """The base class of DTRAM, with the methods that timm and its scripts call.
+
+    encoder_source: gives timm's `pretrained_cfg` of the encoder's weights that the caller named, by a tag or
+        a repository; None for timm's default.
+    """
+
+    encoder_source: Callable[[], dict] | None = None
 
     def arguments(self) -> dict:
         """The constructor's present keywords; `DTRAM(**model.arguments())` has the same shapes."""
@@ -120,6 +127,8 @@ class TimmModel(nn.Module):
             # timm before 1.0.31 takes no None; its new classifier is float32, on the CPU, in training mode.
             self.encoder.reset_classifier(num_classes, *(() if global_pool is None else (global_pool,)))
             self.encoder.to(self.input_to_hidden.weight).train(self.encoder.training)
+        if num_classes != self.num_classes:
+            forget_names(self.pretrained_cfg)
         self.num_classes = num_classes
         head = self.answer.new_head(self.hidden_size, num_classes)
         self.head = head.to(self.input_to_hidden.weight).train(self.training)
@@ -158,13 +167,16 @@ class TimmModel(nn.Module):
         """Load the encoder's weights through timm's loader.
 
         Args:
-            source: a .safetensors file in timm's layout; None for the weights that timm downloads.
+            source: a .safetensors file in timm's layout; None for the weights that the model's name or
+                `backbone` asks for, by a tag, a directory or a repository, else for timm's default.
             loading: `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`, as in timm.
 
         Raises:
             ValueError: no such file, another file type, or weights of another model.
         """
-        load_encoder(self.encoder, source, **self._encoder_arguments(), **loading)
+        if self.encoder_source is not None:
+            loading = {"pretrained_cfg": self.encoder_source()} | loading
+        load_encoder(self.encoder, source, loading, **self._encoder_arguments())
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "TimmModel":
@@ -187,7 +199,12 @@ class TimmModel(nn.Module):
         return pull(str(source), revision, **kwargs)
 
     def save_pretrained(self, directory: str | Path, class_names: list[str] | None = None) -> None:
-        """Write config.json and model.safetensors, for `from_pretrained` and timm's `local-dir:`."""
+        """Write config.json and model.safetensors, for `from_pretrained` and timm's `local-dir:`.
+
+        Raises:
+            ValueError: `class_names` has another length than there are classes, a keyword of the encoder is
+                no plain value, or a weight is NaN or infinite.
+        """
         Path(directory).mkdir(parents=True, exist_ok=True)
         checkpoint.save(self, directory, class_names or self.pretrained_cfg.get("label_names"))
 

@@ -1,0 +1,93 @@
+"""The keywords of a DTRAM and their bounds.
+
+The bounds are generous for a user. They keep a stranger's configuration from filling the memory.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ..checks import check_choice, check_flag, check_integer, check_number
+from .answer import ANSWERS
+from .encoder import check_backbone
+from .glimpse import CONTEXTS, CROP_MODES
+from .location import LOCATORS
+from .stopping import STOPPERS
+
+LARGEST_VIEW = 4096  # pixels of one side, as the encoder sees it
+LARGEST_TENSOR = 2**30  # numbers in an image, a view or a head; 4 GiB in single precision
+
+_view = partial(check_integer, least=1, most=LARGEST_VIEW)
+CHECKS: dict[str, Callable[[str, object], None]] = {
+    "backbone": lambda name, value: check_backbone(value),
+    "num_classes": partial(check_integer, least=0, most=1_000_000),
+    "in_chans": partial(check_integer, least=1, most=1024),
+    "num_steps": partial(check_integer, least=1, most=1000),
+    "image_size": partial(check_integer, least=1, most=16384),
+    "context": partial(check_choice, choices=CONTEXTS),
+    "context_size": _view,
+    "glimpse_crop": _view,
+    "glimpse_size": _view,
+    "glimpse_scales": partial(check_integer, least=1, most=8),
+    "hidden_size": partial(check_integer, least=1, most=16384),
+    "aggregate": partial(check_choice, choices=ANSWERS),
+    "location_std": partial(check_number, low=0, high=2, open_low=True),
+    "locator": partial(check_choice, choices=LOCATORS),
+    "location_input": check_flag,
+    "dynamic": check_flag,
+    "stopper": partial(check_choice, choices=STOPPERS),
+    "stop_threshold": partial(check_number, low=0, high=1),
+    "crop_mode": partial(check_choice, choices=CROP_MODES),
+}
+
+
+def check_each(arguments: Mapping[str, object]) -> None:
+    """ValueError unless every keyword of CHECKS among `arguments` has an accepted value."""
+    for name, check in CHECKS.items():
+        # Without a size of its own a glimpse has the size of its crop.
+        if name in arguments and (name, arguments[name]) != ("glimpse_size", None):
+            check(name, arguments[name])
+
+
+def check_arguments(arguments: Mapping[str, object]) -> None:
+    """ValueError unless the values of all keywords of CHECKS are accepted, alone and together."""
+    check_each(arguments)
+    context, aggregate, scales = (arguments[name] for name in ("context", "aggregate", "glimpse_scales"))
+    if context == "none" and ANSWERS[aggregate].needs_context:
+        raise ValueError(
+            f"aggregate={aggregate!r} needs a context view; context='none' takes aggregate='last'."
+        )
+    if scales > 1 and context != "none":
+        raise ValueError(
+            f"glimpse_scales={scales} stacks channels that a context view does not have; "
+            "it takes context='none'."
+        )
+    least = least_size(context, arguments["context_size"], arguments["glimpse_crop"])
+    if arguments["image_size"] < least:
+        raise ValueError(
+            f"image_size={arguments['image_size']} is smaller than the largest view, {least} pixels."
+        )
+    _check_tensors(arguments)
+
+
+def least_size(context: str, context_size: int, glimpse_crop: int) -> int:
+    """The side of the smallest image that holds every view."""
+    return max(glimpse_crop, context_size if context == "crop" else 0)
+
+
+def _check_tensors(arguments: Mapping[str, object]) -> None:
+    """ValueError if an image, a view or a head has more than LARGEST_TENSOR numbers."""
+    widest = arguments["glimpse_crop"] * 2 ** (arguments["glimpse_scales"] - 1)
+    sides = {"image_size": arguments["image_size"], "glimpse_crop": widest}
+    sides |= {name: arguments[name] for name in ("glimpse_size", "context_size")}
+    for name, side in sides.items():
+        if arguments["in_chans"] * side**2 > LARGEST_TENSOR:
+            raise ValueError(
+                f"{name}={arguments[name]} with in_chans={arguments['in_chans']} and "
+                f"glimpse_scales={arguments['glimpse_scales']} makes tensors of {side} x {side} pixels; "
+                f"accepted are {LARGEST_TENSOR:,} numbers."
+            )
+    if arguments["num_classes"] * arguments["hidden_size"] > LARGEST_TENSOR:
+        raise ValueError(
+            f"num_classes={arguments['num_classes']} with hidden_size={arguments['hidden_size']} makes a "
+            f"head of more than {LARGEST_TENSOR:,} numbers."
+        )

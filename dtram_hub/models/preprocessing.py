@@ -1,0 +1,55 @@
+"""timm's configuration of a DT-RAM, made from its encoder's: mean, std, sizes, and names of modules."""
+
+from dataclasses import replace
+
+import timm
+from timm.models._pretrained import PretrainedCfg
+from torch import nn
+
+from .encoder import module_names
+
+IMAGE_SIZE = 512  # section 4.2, with context views of 448 and glimpses of 224 pixels
+
+
+def around(encoder: PretrainedCfg) -> PretrainedCfg:
+    """Turn an encoder's configuration into its DT-RAM's, with "encoder." before the names of modules."""
+    return replace(
+        encoder,
+        architecture=None,
+        input_size=(encoder.input_size[0], IMAGE_SIZE, IMAGE_SIZE),
+        test_input_size=None,
+        min_input_size=None,
+        fixed_input_size=False,
+        pool_size=None,
+        test_pool_size=None,
+        first_conv=tuple(f"encoder.{name}" for name in module_names(encoder.first_conv)),
+        classifier=("head", *(f"encoder.{name}" for name in module_names(encoder.classifier))),
+    )
+
+
+def adapt(cfg: dict, channels: int, side: int, aggregate: str, num_classes: int) -> None:
+    """Correct a configuration by the channels, the image size, the answer and the classes of a model."""
+    cfg["input_size"] = (channels, side, side)
+    if aggregate == "last":
+        cfg["classifier"] = "head"
+    for key in ("mean", "std"):
+        if len(cfg[key]) != channels:
+            cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * channels
+    if len(cfg.get("label_names") or ()) != num_classes:
+        forget_names(cfg)
+
+
+def forget_names(cfg: dict) -> None:
+    """Remove the names of the classes, which belong to another classifier."""
+    for key in ("label_names", "label_descriptions"):
+        cfg.pop(key, None)
+
+
+def own_cfg(model: nn.Module) -> dict:
+    """The configuration of a DTRAM that timm has not built: its encoder's mean, std and interpolation."""
+    encoder = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True) or PretrainedCfg()
+    cfg = around(encoder).to_dict(remove_source=True) | {"architecture": "dtram"}
+    cfg.pop("tag", None)
+    adapt(cfg, model.in_chans, model.image_size, model.aggregate, model.num_classes)
+    forget_names(cfg)
+    return cfg
