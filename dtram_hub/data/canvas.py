@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..prompt import printable
+
 TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
 PROGRAMS = {"EPS"}  # formats that Pillow would hand to another program, which executes the file
 WIDE = re.compile(r";16[BLN]")  # in Pillow's names of 16-bit layouts
@@ -132,11 +134,6 @@ def content_or_nothing(file: dict | None) -> bytes:
         return read_content(file)
     except UnreadableImage:
         return b""
-
-
-def printable(text: object) -> str:
-    """A text on one line, with escapes for characters that a terminal or a file would not take."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def _decode(file: dict | None, size: int, in_chans: int) -> Canvas:

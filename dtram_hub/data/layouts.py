@@ -16,7 +16,7 @@ import datasets
 import pyarrow
 from accelerate.logging import get_logger
 
-from .canvas import printable
+from ..prompt import printable
 from .image_folder import SPLITS, list_images
 from .listing import list_files, quoted
 from .lists import read_list, read_mat, read_records, within

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .canvas import printable
+from ..prompt import printable
 
 HIDDEN = (".", "__")  # prefixes of names such as .git and __MACOSX
 OTHER = "of another kind"  # the reason for files such as notes.txt

@@ -8,8 +8,8 @@ import datasets
 import torch
 from accelerate.logging import get_logger
 
+from ..prompt import printable
 from .cache import load_canvases
-from .canvas import printable
 from .config import DataConfig
 from .layouts import open_hub, open_stream
 from .splits import Data, Split, hold_out

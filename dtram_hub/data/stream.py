@@ -13,7 +13,8 @@ import torch
 from accelerate.logging import get_logger
 from torch import Tensor
 
-from .canvas import content_or_nothing, decode_all, printable
+from ..prompt import printable
+from .canvas import content_or_nothing, decode_all
 
 logger = get_logger(__name__)
 READ = 256  # rows read at a time
