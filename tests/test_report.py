@@ -12,6 +12,7 @@ from PIL import Image
 import histograms
 from conftest import make_undecided
 from dtram_hub.data.splits import Data, Split
+from dtram_hub.inference.uncertainty import Budget
 from dtram_hub.learning.curriculum import Stages, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.report import write_report
@@ -114,9 +115,16 @@ def test_comparisons_are_told_from_stages(run: tuple[RunFolder, Evaluator, Data]
     assert rows["DT-RAM, glimpses anywhere"]["stage"] == "dtram"
 
 
-def test_the_folder_of_a_finished_run_is_whole(run: tuple[RunFolder, Evaluator, Data]) -> None:
+def test_the_folder_of_a_finished_run_is_whole(
+    run: tuple[RunFolder, Evaluator, Data], caplog: pytest.LogCaptureFixture
+) -> None:
     folder, evaluator, data = run
-    write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS, mean_steps=1.5)
+    with caplog.at_level("INFO", "dtram_hub.learning.report"):
+        metrics = write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS, mean_steps=1.5)
+    budget = Budget(**metrics["budget"])
+    assert (budget.mean_steps, budget.images, budget.is_wide) == (1.5, 30, True)
+    assert 1 < budget.low < budget.measured < budget.high < 3
+    assert caplog.messages[0].endswith(str(budget))  # some versions of accelerate add the rank
     assert data.splits["test"].most <= 3 * 6  # not all of them, which may be more than memory holds
     assert {path.name for path in folder.path.iterdir()} == {
         *("config.json", "model.safetensors", "recipe.yaml", "metrics.json", "stages"),
@@ -138,6 +146,7 @@ def test_a_run_without_a_dtram_has_no_learned_stops(run: tuple[RunFolder, Evalua
     metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:-1], FACTS, mean_steps=1.5)
     assert list(metrics["curves"]) == ["softmax threshold on RAM 3"]
     assert own_result(metrics)["stage"] == "ram_3"
+    assert "budget" not in metrics
     assert "spearman_steps_difficulty" not in metrics
     assert not evaluator.model.dynamic
 

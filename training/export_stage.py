@@ -61,7 +61,8 @@ def metrics_of(metrics: dict, stage: str) -> dict:
     own = metrics | {"results": [row for row in metrics["results"] if row["stage"] == stage]}
     own |= {key: {name: metrics[key][name] for name in names} for key in ("stage_kinds", "seconds")}
     if not KINDS[metrics["stage_kinds"][stage]].dynamic:
-        own.pop("curves", None)
+        for name in ("curves", "budget"):
+            own.pop(name, None)
     return own
 
 

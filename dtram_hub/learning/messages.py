@@ -4,6 +4,8 @@ import logging
 import re
 from typing import TextIO
 
+from ..prompt import printable
+
 
 def show_messages(stream: TextIO) -> None:
     """Write the package's messages of level INFO and above to a stream. Only programs call this function."""
@@ -15,8 +17,8 @@ def show_messages(stream: TextIO) -> None:
 
 
 class PlainLines(logging.Formatter):
-    """Formats a record as its message alone."""
+    """Formats a record as its message alone, on one printable line."""
 
     def format(self, record: logging.LogRecord) -> str:
         # Some versions of accelerate put the rank of the main process before its messages.
-        return re.sub(r"^\[RANK \d+\] ", "", record.getMessage())
+        return printable(re.sub(r"^\[RANK \d+\] ", "", record.getMessage()))

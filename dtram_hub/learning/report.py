@@ -1,6 +1,9 @@
 """The report at the end of a run: every stage is tested once; model, metrics and pictures are written."""
 
+from dataclasses import asdict
+
 import torch
+from accelerate.logging import get_logger
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -8,15 +11,18 @@ from torch import Tensor
 
 from ..data.splits import Data, Split
 from ..inference.budget import threshold_for
+from ..inference.uncertainty import Budget, expect_budget
 from ..models import checkpoint
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.stopping import first_stop
 from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_steps, plot_tradeoff
+from ..prompt import printable
 from .curriculum import KINDS, Stage, set_steps
 from .evaluation import Answers, Evaluator
 from .metrics import accuracy_at, confidences, threshold_curve
 from .run_folder import RunFolder, stage_rows
 
+logger = get_logger(__name__)
 Curves = dict[str, list[dict]]  # the points of each stop policy: threshold, mean_steps, accuracy
 
 
@@ -45,7 +51,7 @@ def write_report(
     test, compute = data.splits["test"], count_compute(evaluator.model)
     rows, curves = [], {}
     for stage in stages:
-        _take_stage(folder, evaluator, data, stage, mean_steps)
+        budget = _take_stage(folder, evaluator, data, stage, mean_steps)
         answers = evaluator.predict(test)
         held_out = evaluator.predict(data.splits["validation"])
         rows.append(_stage_row(stage, answers, held_out, compute))
@@ -59,6 +65,8 @@ def write_report(
         "stage_kinds": {stage.name: stage.kind for stage in stages},
         "test_images": len(test),
     } | facts
+    if budget:
+        metrics["budget"] = asdict(budget)
     if test.difficulty is not None and stages[-1].dynamic:
         metrics["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
     if evaluator.accelerator.is_main_process:
@@ -72,14 +80,18 @@ def write_report(
 
 def _take_stage(
     folder: RunFolder, evaluator: Evaluator, data: Data, stage: Stage, mean_steps: float | None
-) -> None:
-    """Load the weights of a stage into the model, and set the stop threshold for the budget."""
+) -> Budget | None:
+    """Load the weights of a stage into the model, and set the stop threshold for a budget."""
     model = evaluator.model
     set_steps(model, stage)
     checkpoint.load_weights(model, folder.stage_weights(stage.name))
-    if stage.dynamic and mean_steps:
-        _, stop_probs = evaluator.rollout(data.splits["validation"])
-        model.stop_threshold = threshold_for(stop_probs, mean_steps)
+    if not (stage.dynamic and mean_steps):
+        return None
+    _, stop_probs = evaluator.rollout(data.splits["validation"])
+    model.stop_threshold = threshold_for(stop_probs, mean_steps)
+    budget = expect_budget(stop_probs, model.stop_threshold, mean_steps)
+    logger.info(str(budget))
+    return budget
 
 
 def print_table(metrics: dict, folder: RunFolder) -> None:
@@ -93,7 +105,7 @@ def print_table(metrics: dict, folder: RunFolder) -> None:
     console.print(table)
     if metrics.get("spearman_steps_difficulty") is not None:
         console.print(f"Spearman of steps and difficulty: {metrics['spearman_steps_difficulty']:.2f}")
-    console.print(f"Model, metrics and pictures: {folder}", soft_wrap=True)
+    console.print(printable(f"Model, metrics and pictures: {folder}"), soft_wrap=True, markup=False)
 
 
 def _compare_ram(

@@ -14,7 +14,8 @@ metrics.json holds `results`, a list of rows with "model" (a title), "stage" (a 
 "accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps" and
 "validation_accuracy" as well. A row of kind "comparison" is the result of the same weights with other
 locations or stops. `stage_kinds` maps the name of every stage to its kind ("encoder", "ram" or "dtram").
-`seconds` maps it to its training time. Both are in the order of the stages.
+`seconds` maps it to its training time. Both are in the order of the stages. `budget`, if the recipe has one,
+holds the fields of `inference.uncertainty.Budget`.
 """
 
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from ..files import write_json, write_text
+from .results_schema import check_metrics, check_recipe
 
 RECIPE, METRICS = "recipe.yaml", "metrics.json"
 PICTURES = {
@@ -87,10 +89,11 @@ class RunFolder:
         Raises:
             ValueError: there is no such file, or its content is not that of a run.
         """
+        text = self._read(self.recipe_path)
         try:
-            recipe = yaml.safe_load(self._read(self.recipe_path))
-            recipe["data"]["source"]
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            recipe = yaml.safe_load(text)
+            check_recipe(recipe)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.recipe_path} is not in the format of a run ({_line(error)}).") from None
         return recipe
 
@@ -122,18 +125,23 @@ class RunFolder:
         Raises:
             ValueError: there is no such file, or its content is not that of a run.
         """
+        text = self._read(self.metrics_path)
         try:
-            metrics = json.loads(self._read(self.metrics_path))
+            metrics = json.loads(text)
             _name_kinds(metrics)
+            check_metrics(metrics)
             own_result(metrics)
-        except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{self.metrics_path} is not in the format of a run ({_line(error)}).") from None
         return metrics
 
     def _read(self, path: Path) -> str:
         if not path.is_file():
             raise ValueError(f"{str(self)!r} has no {path.name}; accepted is the folder of a finished run.")
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not in the format of a run ({_line(error)}).") from None
 
 
 def stage_rows(metrics: dict) -> list[dict]:

@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardDat
 
 from ..bundled import bundled
 from ..files import write_text
+from ..inference.uncertainty import Budget
 from ..learning.curriculum import KINDS
 from ..learning.run_folder import PICTURES, RunFolder, own_result
 from ..models import checkpoint
@@ -130,9 +131,24 @@ def eval_results(folder: str | Path) -> str | None:
 
 
 def _read_run(folder: str | Path) -> tuple[dict, dict]:
-    """metrics.json and recipe.yaml of a finished run; both empty for another folder."""
+    """metrics.json and recipe.yaml of a finished run; both empty for another folder.
+
+    Raises:
+        ValueError: a file is not in the format of a run, or lacks an entry that cards show.
+    """
     run = RunFolder(folder)
-    return (run.read_metrics(), run.read_recipe()) if run.exists and run.is_finished else ({}, {})
+    if not (run.exists and run.is_finished):
+        return {}, {}
+    metrics, recipe = run.read_metrics(), run.read_recipe()
+    for name in ("seed", "machine", "version", "test_images"):
+        if metrics.get(name) is None:
+            raise ValueError(f"{run.metrics_path} is not in the format of a run ({name!r} is missing).")
+    for kind in metrics["stage_kinds"].values():
+        if recipe.get("stages", {}).get(kind, {}).get("epochs") is None:
+            raise ValueError(
+                f"{run.recipe_path} is not in the format of a run ('stages.{kind}.epochs' is missing)."
+            )
+    return metrics, recipe
 
 
 def _describe_input(cfg: dict) -> dict:
@@ -147,6 +163,7 @@ def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
     return {
         "test_error": _error(result["accuracy"]),
         "validation_error": _error(result["validation_accuracy"]),
+        "budget": str(Budget(**metrics["budget"])) if "budget" in metrics else None,
         "learned_on_validation": _learned_on_validation(recipe, metrics),
         "histogram": [
             {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
@@ -163,7 +180,7 @@ def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
 
 def _describe_data(recipe: dict, config: dict) -> dict:
     """Name, license, description and limits of the data; hub_id and terms of the weights, if any."""
-    source = recipe.get("data", {}).get("source", "")
+    source = recipe.get("data", {}).get("source") or ""
     if source in DATA:
         fill = {"classes": config.get("num_classes")}
         return {
@@ -188,7 +205,7 @@ def _learned_on_validation(recipe: dict, metrics: dict) -> str | None:
         about.subject
         for kind, about in KINDS.items()
         if kind in metrics["stage_kinds"].values()
-        and "validation" in recipe["stages"][kind].get("split", "train").split("+")
+        and "validation" in (recipe["stages"][kind].get("split") or "train").split("+")
     ]
     return " and ".join(found).capitalize() if found else None
 

@@ -9,7 +9,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from torch import nn
 
 from ..files import write_text
-from ..learning.run_folder import METRICS, PICTURES, RunFolder
+from ..learning.run_folder import METRICS, PICTURES, RECIPE, RunFolder
 from ..models import checkpoint
 from ..models.checkpoint import CONFIG, WEIGHTS
 from . import cards
@@ -47,7 +47,8 @@ def push(
         The commit: `.oid` is its hash, `.commit_url` its page, `.pr_url` the page of the pull request.
 
     Raises:
-        ValueError: a bad argument, an existing tag, or a directory that `DTRAM.from_pretrained` rejects.
+        ValueError: a bad argument, an existing tag, a directory that `DTRAM.from_pretrained` rejects, or one
+            with pipes or with links to files elsewhere.
         PermissionError: the Hub refuses the token, or the token may not write to the repository.
         ConnectionError: the Hub does not answer, or fails four times.
     """
@@ -78,8 +79,9 @@ def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -
     else:
         source = RunFolder(model_or_dir)
         checkpoint.load(source.path)  # a checkpoint that does not load is not pushed
+        _check_own(source.path, RECIPE)
         for file in (CONFIG, WEIGHTS, CARD, METRICS, *PICTURES):
-            if (source.path / file).is_file():
+            if _check_own(source.path, file):
                 shutil.copy(source.path / file, folder / file)
         if source.exists:
             write_text(RunFolder(folder).recipe_path, source.public_recipe(name))
@@ -90,6 +92,21 @@ def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -
         write_text(folder / ".eval_results" / "dtram.yaml", results)
     if not (folder / CARD).is_file():
         cards.render_card(folder, name, f"hf-hub:{repo_id}").save(folder / CARD)
+
+
+def _check_own(folder: Path, name: str) -> bool:
+    """Whether a folder has a file; ValueError for a pipe, and for a link to a file that lies elsewhere.
+
+    Such a link could publish any file of this machine.
+    """
+    path = folder / name
+    if not (path.exists() or path.is_symlink()):
+        return False
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{str(path)!r} is no file of its own; a push takes no pipes and no links elsewhere."
+        )
+    return True
 
 
 def _open(api: HfApi, repo_id: str, private: bool, branch: str | None, tag: str | None) -> None:
