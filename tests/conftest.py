@@ -1,7 +1,8 @@
-"""Shared fixtures: a Hub on the loopback interface, a model that runs anywhere; one thread."""
+"""Shared fixtures: a Hub on the loopback interface, a model that runs anywhere, the program; one thread."""
 
 import os
 import tempfile
+from pathlib import Path
 
 from loopback_hub import LoopbackHub
 
@@ -18,9 +19,12 @@ os.environ |= {
 for _name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
+import dtram_cli  # noqa: E402
 from dtram_hub import DTRAM  # noqa: E402
 
 torch.set_num_threads(1)  # one of the two workers
@@ -60,3 +64,28 @@ def small_model() -> DTRAM:
     """A DT-RAM of at most four looks at 32-pixel grey images, whose stop policy is undecided."""
     model = DTRAM("glimpse_convnet", 5, 1, 4, 32, "resize", 12, 12, hidden_size=32, aggregate="last")
     return make_undecided(model.eval(), torch.rand(64, 1, 32, 32))
+
+
+@pytest.fixture
+def dtram(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Call the program: words -> exit status, what it printed, what it complained of."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["dtram", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            dtram_cli.main()
+        printed = capfd.readouterr()
+        code = ended.value.code or 0
+        return (code, printed.out, printed.err) if isinstance(code, int) else (1, printed.out, code)
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    """The files of three small photographs."""
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
+    for path in paths:
+        Image.fromarray(generator.integers(255, size=(40, 30, 3), dtype=np.uint8)).save(path)
+    return paths
