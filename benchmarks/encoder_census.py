@@ -82,7 +82,7 @@ def main() -> None:
     with args.out.open("a") as file:
         for name in tqdm([name for name in names if name not in done]):
             rows.append({"name": name} | {str(c): examine(name, c, args.real) for c in (3, 1)})
-            print(json.dumps(rows[-1]), file=file, flush=True)
+            print(json.dumps(rows[-1], allow_nan=False), file=file, flush=True)
     print(f"{platform.machine()}, python {platform.python_version()}, torch {torch.__version__}, ", end="")
     print(f"timm {timm.__version__}, dtram_hub {dtram_hub.__version__}")
     summary(rows)

@@ -99,7 +99,7 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, no
                     file.write(pixels.tobytes())
                     faults |= {i: canvas.fault} if canvas.fault else {}
                     warnings |= {i: canvas.warning} if canvas.warning else {}
-        notes.write_text(json.dumps([faults, warnings]))
+        notes.write_text(json.dumps([faults, warnings], allow_nan=False))
         os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def save_progress(accelerator: Accelerator, folder: Path, progress: Progress) ->
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()  # every process writes its own random state
     if accelerator.is_main_process:
-        (partial / "progress.json").write_text(json.dumps(asdict(progress)))
+        (partial / "progress.json").write_text(json.dumps(asdict(progress), allow_nan=False))
         whole = folder / f"{progress.stage:03d}-{progress.epochs_done:05d}"
         older = [path for path in folder.glob("[0-9]*") if path != whole]
         shutil.rmtree(whole, ignore_errors=True)

@@ -97,7 +97,7 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
             raise ValueError(f"the model cannot be saved, because it could not be loaded: {error}") from None
         with replacing(Path(directory) / WEIGHTS) as temporary:
             shutil.copyfile(Path(folder) / WEIGHTS, temporary)
-    write_text(Path(directory) / CONFIG, json.dumps(config, indent=2))
+    write_text(Path(directory) / CONFIG, json.dumps(config, indent=2, allow_nan=False))
 
 
 def _of_its_steps(model: nn.Module) -> nn.Module:
@@ -188,7 +188,7 @@ def write_header(path: str | Path, facts: dict[str, str]) -> None:
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     facts = {"format": "pt"} | header.pop("__metadata__", {}) | facts
-    header = json.dumps({"__metadata__": dict(sorted(facts.items()))} | header).encode()
+    header = json.dumps({"__metadata__": dict(sorted(facts.items()))} | header, allow_nan=False).encode()
     header += b" " * (-len(header) % 8)
     with replacing(path) as temporary:
         temporary.write_bytes(len(header).to_bytes(8, "little") + header + content[start:])
