@@ -153,9 +153,3 @@ def test_a_strip_takes_the_memory_of_its_pixels(tmp_path: Path) -> None:
     image = centre(open_photograph(tmp_path / "strip.png", 3))
     assert image.size == (1, 17 if image.height % 2 else 16)
     assert canvas.decode({"path": str(tmp_path / "strip.png"), "bytes": None}, 64, 3).shape == (3, 64, 64)
-
-
-def test_a_message_holds_nothing_that_a_terminal_would_obey() -> None:
-    text = canvas.printable("a\x1b[31m\n\udcffb\u202ec")
-    assert text == "a\\x1b[31m\\n\\udcffb\\u202ec"
-    assert text.encode()

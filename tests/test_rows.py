@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import datasets
-import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -68,6 +68,18 @@ def test_a_split_without_any_label_is_refused(tmp_path: Path) -> None:
     table(label=dict.fromkeys(range(20), -1)).to_parquet(root / "test.parquet")
     with pytest.raises(ValueError, match="no image of test is readable and has a label"):
         read("parquet", root, skip_broken=True)
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_no_row_makes_a_file_of_this_machine_an_image(tmp_path: Path, content: bytes | None) -> None:
+    photographs(1, 5)[0].save(tmp_path / "private.png")
+    (tmp_path / "rows").mkdir()
+    rows = table(image={3: {"path": str(tmp_path / "private.png"), "bytes": content}})
+    pyarrow.parquet.write_table(rows.data.table, tmp_path / "rows" / "train.parquet")
+    with pytest.raises(
+        ValueError, match=r"rows of train name files such as '.*private\.png'; accepted are rows"
+    ):
+        read("parquet", tmp_path / "rows", skip_broken=True)
 
 
 @pytest.mark.parametrize(("changes", "message"), BROKEN)

@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 from scipy.io import savemat
 
@@ -164,6 +165,26 @@ def test_a_stream_stands_alone(hub: LoopbackHub) -> None:
     assert join(splits, ["train"]) is splits["train"]
     with pytest.raises(ValueError, match=r"split='train\+validation' joins the streamed split 'train' with"):
         join(splits, ["train", "validation"])
+
+
+def test_a_stream_names_its_commit(hub: LoopbackHub) -> None:
+    found, commit = load("hub:me/whole", streaming=True), HfApi().dataset_info("me/whole").sha
+    assert found.identity == {
+        "train": f"{commit}, 50 images",
+        "test": f"{commit}, 12 images",
+        "validation": f"{commit}, 9 images",
+    }
+
+
+def test_a_stream_of_files_is_refused(hub: LoopbackHub, tmp_path: Path) -> None:
+    root, client = make_folder(tmp_path, {"train": 10}), HfApi(token=TOKEN)
+    client.create_repo("me/files", repo_type="dataset")
+    client.upload_folder(repo_id="me/files", folder_path=root, repo_type="dataset")
+    assert sizes(load("hub:me/files")) == {"train": 16, "test": 2, "validation": 2}
+    with pytest.raises(
+        ValueError, match=r"'hub:me/files' is a folder of files; data\.streaming=true reads tables"
+    ):
+        load("hub:me/files", streaming=True)
 
 
 def test_training_on_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def open_photograph(
         with Image.open(_checked(source), formats=_formats()) as image:
             if least is not None:
                 image.draft("L" if in_chans == 1 else "RGB", (least, least))
-            return as_photograph(image, in_chans)
+            return _as_photograph(image, in_chans)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise errors of nearly every kind
@@ -163,7 +163,7 @@ def _formats() -> list[str]:
     return [name for name in Image.OPEN if name not in PROGRAMS]
 
 
-def as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
+def _as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
     wide_colours = WIDE.search(str(image.tile))
     image, highest = ImageOps.exif_transpose(image), DIM

@@ -82,7 +82,7 @@ def _parts(files: Files, tables: dict[str, str], origin: str) -> dict[str, str]:
 
     A folder `train` that holds images itself is no split but a class, unless a table names their classes.
     """
-    named = {f"{folder}/": SPLITS[folder.lower()] for folder in files.folders if folder.lower() in SPLITS}
+    named = {f"{name}/": SPLITS[name.lower()] for name in files.folders if name.lower() in SPLITS}
     classes = _holding(files) - tables.keys()
     if not any(split == "train" and start not in classes for start, split in named.items()):
         return {"": "train"}

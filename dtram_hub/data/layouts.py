@@ -15,6 +15,7 @@ from pathlib import Path
 import datasets
 import pyarrow
 from accelerate.logging import get_logger
+from pyarrow import compute
 
 from ..prompt import printable
 from .image_folder import SPLITS, list_images
@@ -39,7 +40,9 @@ def open_hub(name: str) -> datasets.DatasetDict:
     """
     with _explaining(name):
         found = datasets.load_dataset(name)
-    return _as_images(found, f"data.source='hub:{name}'")
+    found = _as_images(found, f"data.source='hub:{name}'")
+    is_table = found["train"].info.builder_name != "imagefolder"
+    return _holding_their_images(found, f"data.source='hub:{name}'") if is_table else found
 
 
 def open_stream(name: str) -> tuple[datasets.IterableDatasetDict, str]:
@@ -55,11 +58,15 @@ def open_stream(name: str) -> tuple[datasets.IterableDatasetDict, str]:
     """
     with _explaining(name):
         builder = datasets.load_dataset_builder(name)
+        if builder.info.builder_name == "imagefolder":  # `datasets` would decode its files
+            raise ValueError(
+                f"data.source='hub:{name}' is a folder of files; data.streaming=true reads tables of images, "
+                "such as parquet files."
+            )
         found = builder.as_streaming_dataset()
     files = [str(file) for split in (builder.config.data_files or {}).values() for file in split]
-    commits = sorted(
-        {file.partition("@")[2].partition("/")[0] for file in files}
-    )  # hf://datasets/NAME@COMMIT/..
+    # A file is called hf://datasets/NAME@COMMIT/PATH.
+    commits = sorted({file.partition("@")[2].partition("/")[0] for file in files})
     return _as_images(found, f"data.source='hub:{name}'"), "+".join(commits)
 
 
@@ -109,7 +116,7 @@ def open_parquet(root: Path) -> datasets.DatasetDict:
         )
     except (OSError, *DAMAGED) as error:
         raise ValueError(f"{origin}: {_sentence(error.__cause__ or error)}") from None
-    return _as_images(whole, origin)
+    return _holding_their_images(_as_images(whole, origin), origin)
 
 
 def _split_in(path: str) -> str:
@@ -273,6 +280,22 @@ def _as_images(found: datasets.DatasetDict, origin: str) -> datasets.DatasetDict
         if split.features["label"].names != names:
             raise ValueError(f"{origin}: {name} and train have different classes.")
     return found.cast_column("image", datasets.Image(decode=False))
+
+
+def _holding_their_images(found: datasets.DatasetDict, origin: str) -> datasets.DatasetDict:
+    """Refuse rows that name a file in place of an image, because whoever wrote them could name any file."""
+    for name, split in found.items():
+        for rows in split.data.column("image").chunks:
+            images, paths = rows.field("bytes"), rows.field("path")
+            named = paths.filter(
+                compute.equal(compute.fill_null(compute.binary_length(images), 0), 0)
+            ).drop_null()
+            if len(named):
+                raise ValueError(
+                    f"{origin}: rows of {name} name files such as {quoted(named[0].as_py())}; "
+                    "accepted are rows that hold their images."
+                )
+    return found
 
 
 def _sentence(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from .splits import Data, Split
 
 HUB_ID = "ylecun/mnist"
 NUM_IMAGES = {"train": 60_000, "test": 10_000}
+MOST = 100 + 28 * 28 * NUM_IMAGES["train"]  # bytes of the largest file; a file may claim many more
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
@@ -94,8 +95,9 @@ def _read_idx(path: Path) -> np.ndarray:
             "original .gz files, or null to download them from the Hub."
         )
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        with gzip.open(path) as file:
+            content = file.read(MOST)
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: truncated or no gzip file ({error}).") from None
     header = 4 + 4 * content[3] if len(content) > 3 else 0
     return np.frombuffer(content, np.uint8, offset=min(header, len(content)))

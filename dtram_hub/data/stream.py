@@ -13,8 +13,8 @@ import torch
 from accelerate.logging import get_logger
 from torch import Tensor
 
-from ..prompt import printable
 from .canvas import content_or_nothing, decode_all
+from .listing import quoted
 
 logger = get_logger(__name__)
 READ = 256  # rows read at a time
@@ -161,7 +161,7 @@ def decode_rows(
             path = (row["image"] or {}).get("path")
             name = f"{split}, row {number}" if split else "a row of train"
             raise ValueError(
-                f"streamed image {printable(path or name)!r} is unreadable ({fault}); "
+                f"streamed image {quoted(path or name)} is unreadable ({fault}); "
                 "data.streaming=false can skip such files."
             )
         if canvas.warning:
