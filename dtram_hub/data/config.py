@@ -18,7 +18,7 @@ class Origin:
         them from the Hub.
     options: keyword arguments of the source: those of `load_digits` for "digits", `num_validation` for
         "mnist".
-    skip_broken: whether to leave unreadable files out; otherwise they are an error.
+    skip_broken: whether to leave out unreadable images and rows without a label; otherwise they are an error.
     validation_fraction, test_fraction: the share of train to hold out if the source lacks the split, in
         (0, 0.9].
     streaming: whether to read train from the Hub during training, without a download beforehand; only for
