@@ -69,6 +69,32 @@ def test_a_cache_that_cannot_be_written_to_its_end_is_named_and_leaves_nothing(t
     assert len(load(root, cache=str(cache)).splits["train"]) == 18
 
 
+def test_a_damaged_cache_is_written_again(tmp_path: Path) -> None:
+    root, cache = make_folder(tmp_path / "pets", {"train": 10, "test": 4}), tmp_path / "cache"
+    first = pixels(load(root, cache=str(cache)).splits["train"])
+    for suffix, length in ((".npy", 200), (".npy", 0), (".notes.json", 1)):
+        for path in cache.glob(f"*{suffix}"):
+            path.write_bytes(path.read_bytes()[:length])
+        assert torch.equal(pixels(load(root, cache=str(cache)).splits["train"]), first)
+
+
+def test_a_cache_of_an_older_version_is_decoded_again(tmp_path: Path) -> None:
+    root, cache = make_folder(tmp_path / "pets", {"": 10}), tmp_path / "cache"
+    Image.new("F", (20, 30), 0.5).save(root / "cat" / "float.tiff")
+    with pytest.raises(ValueError, match=r"float\.tiff \(its levels are floats, of which no range is known"):
+        load(root, cache=str(cache))
+    for notes in cache.glob("*.notes.json"):  # the old version had decoded it, black
+        notes.rename(notes.with_name(notes.name.replace(".notes", ""))).write_text("[]")
+    with pytest.raises(ValueError, match=r"float\.tiff \(its levels are floats"):
+        load(root, cache=str(cache))
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"data\.cache='.*file' cannot be written \(File exists\)"):
+        load(make_folder(tmp_path / "pets", {"": 10}), cache=str(tmp_path / "file"))
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_large_turned_and_coloured_files_are_read_right(tmp_path: Path) -> None:
     halves = Image.new("RGB", (60, 60), (200, 0, 0))

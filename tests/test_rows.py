@@ -11,7 +11,7 @@ from PIL import Image
 
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Data
-from dtram_hub.data.stream import decode_rows, divide
+from dtram_hub.data.stream import Stream, decode_rows, divide
 from folders import make_cub, make_folder, photographs
 
 CLASSES = ["ant", "bee"]
@@ -91,6 +91,14 @@ def test_a_streamed_row_without_an_image_or_a_label_is_named(changes: dict, mess
     found = datasets.IterableDatasetDict({"train": table(**changes).to_iterable_dataset()})
     _, count, held = divide(found, "rows", 0, {"test": 0.3})
     assert count + len(held["test"]) == 20
+
+
+def test_a_stream_of_fewer_rows_than_it_claims_is_refused() -> None:
+    rows = table().to_iterable_dataset()
+    assert [len(batch) for batch in Stream(rows, 20, 8, 3, 2, 5).batches(10, 0)] == [10, 10]
+    assert [len(batch) for batch in Stream(rows, 20, 8, 3, 2, 5).batches(30, 0)] == [20]
+    with pytest.raises(ValueError, match="the stream of train has 20 images, and its data set claims 35"):
+        list(Stream(rows, 35, 8, 3, 2, 5).batches(10, 0))
 
 
 @pytest.mark.parametrize(

@@ -60,19 +60,31 @@ def load_canvases(
         ValueError: the disk is full, or the folder cannot be written.
     """
     cache = Path(cache or CACHE)
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"data.cache={str(cache)!r} cannot be written ({error.strerror}).") from None
     checksum = _checksum(split, size, in_chans)
     target = cache / f"{checksum}.npy"
     notes = target.with_suffix(".notes.json")  # older versions, which decode floats, write .json
     with FileLock(target.with_suffix(".lock")):
-        if not (target.is_file() and notes.is_file()):
+        found = _read(target, notes)
+        if found is None:
             _write(split, name, size, in_chans, target, notes)
-    # mmap_mode="c" maps private pages: a change of the tensor does not reach the file.
-    images = torch.from_numpy(np.load(target, mmap_mode="c"))
-    faults, warnings = (
-        {int(i): text for i, text in found.items()} for found in json.loads(notes.read_text())
-    )
+            found = _read(target, notes)
+    images, faults, warnings = found
     return Canvases(images, faults, warnings, checksum)
+
+
+def _read(target: Path, notes: Path) -> tuple[Tensor, dict[int, str], dict[int, str]] | None:
+    """Images, faults and warnings of a file; None for one that is missing or damaged."""
+    try:
+        # mmap_mode="c" maps private pages: a change of the tensor does not reach the file.
+        images = torch.from_numpy(np.load(target, mmap_mode="c"))
+        faults, warnings = json.loads(notes.read_text())
+        return images, *({int(i): text for i, text in found.items()} for found in (faults, warnings))
+    except (OSError, EOFError, ValueError):
+        return None
 
 
 def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, notes: Path) -> None:

@@ -46,6 +46,9 @@ class Stream:
         """Whole batches of undecoded rows, in an order that depends on the seed alone.
 
         Every image comes once, except an incomplete last batch.
+
+        Raises:
+            ValueError: there are fewer images than `num_images`.
         """
         # In a DataLoader's worker iter(dataset) would give a part of the rows; .iter(READ) gives all.
         chunks = self.dataset.shuffle(seed=seed, buffer_size=self.buffer).iter(READ)
@@ -54,8 +57,14 @@ class Stream:
             for chunk in chunks
             for image, label in zip(chunk["image"], chunk["label"], strict=True)
         )
-        for _ in range(max(1, len(self) // batch_size)):
-            yield list(itertools.islice(rows, batch_size))
+        for number in range(max(1, len(self) // batch_size)):
+            batch = list(itertools.islice(rows, batch_size))
+            if len(batch) < min(batch_size, len(self)):
+                read = number * batch_size + len(batch)
+                raise ValueError(
+                    f"the stream of train has {read} images, and its data set claims {len(self)}."
+                )
+            yield batch
 
     def decode(self, rows: list[dict]) -> tuple[Tensor, Tensor]:
         """Decode rows into images (N, C, S, S) uint8 and labels (N,) int64.
