@@ -54,6 +54,8 @@ def check_config(config: dict) -> None:
             f"it holds a {short(name).strip(QUOTES)}, which timm {timm.__version__} does not know."
         )
     found = validated(Config, config)
+    if config["pretrained_cfg"].get("architecture", name) != name:
+        raise ValueError(f"pretrained_cfg.architecture is not {name!r}.")
     check_model_args(name, found.model_args)
     labels, classes = found.label_names, found.num_classes
     if labels is not None and len(labels) != classes:

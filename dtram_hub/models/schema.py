@@ -61,6 +61,7 @@ class WholePreprocessing(Preprocessing):
     mean: Means
     std: Deviations
     input_size: Size
+    fixed_input_size: Literal[False] = False  # a DT-RAM cuts its views out of images of any size
 
 
 class Config(BaseModel):
@@ -85,4 +86,6 @@ def validated(schema: type[BaseModel], values: dict) -> Any:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "missing":
             raise ValueError(f"{where} is missing.") from None
+        if first["type"] == "value_error":  # from a check of ours, which names the value
+            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from None
         raise ValueError(f"{where}={short(first['input'])} is refused: {first['msg']}.") from None
