@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -104,24 +106,24 @@ def test_colours_of_16_bits_are_looked_at_as_well() -> None:
     bright = (levels.astype(int) * 16).astype(">u2")
     pixels = np.asarray(open_photograph(header + bright.tobytes(), 3)).astype(int)
     assert abs(pixels - bright / 257).max() <= 1
-    png = _png16(levels), _png16(bright)
-    assert "below 4096" in open_photograph(png[0], 3).info["warning"]
-    assert open_photograph(png[1], 3).info == {}
+    opaque = np.full((20, 20, 1), 65535, ">u2")
+    for more in ([], [opaque]):
+        dim, whole = (_png16(np.concatenate([colours, *more], axis=2)) for colours in (levels, bright))
+        assert "below 4096" in open_photograph(dim, 3).info["warning"]
+        assert open_photograph(whole, 3).info == {}
 
 
 def _png16(levels: np.ndarray) -> bytes:
-    """A PNG of 16-bit colours, which Pillow reads and does not write."""
-    import struct
-    import zlib
+    """A PNG of 16-bit colours, with or without opacity, which Pillow reads and does not write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return (
             struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         )
 
-    height, width = levels.shape[:2]
-    rows = b"".join(b"\0" + row.tobytes() for row in levels)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    height, width, channels = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)

@@ -165,7 +165,7 @@ def _formats() -> list[str]:
 
 def _as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
-    wide_colours = WIDE.search(str(image.tile))
+    wide_colours = not image.mode.startswith("I") and WIDE.search(str(image.tile))
     image, highest = ImageOps.exif_transpose(image), DIM
     if image.mode == "F":
         raise UnreadableImage("its levels are floats, of which no range is known; convert it to 8 bits")
@@ -175,9 +175,9 @@ def _as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
         if lowest < 0 or highest > 65535:
             raise UnreadableImage(f"its levels run from {lowest} to {highest}; accepted are 0 to 65535")
         image = image.point(lambda level: level / 257)  # Pillow would clip 16-bit levels at 255
-    elif wide_colours:  # Pillow keeps the upper byte of each level
-        highest = 256 * int(np.max(image.getextrema()))
     image = image.convert("L" if in_chans == 1 else "RGB")
+    if wide_colours:  # Pillow has kept the upper byte of each level
+        highest = 256 * int(np.max(image.getextrema()))
     image.info = {"warning": DIM_WARNING} if highest < DIM else {}
     return image
 

@@ -64,12 +64,10 @@ def _decoded(
     splits, identity, broken, doubtful = {}, {}, [], []
     for name in [name for name in ("train", "validation", "test") if name in found]:
         canvases = load_canvases(found[name], name, image_size, in_chans, config.cache)
-        given = found[name]["label"]
-        faults = {
-            i: fault for i, label in enumerate(given) if (fault := label_fault(label, len(class_names)))
-        }
-        faults |= canvases.faults
-        broken += [f"{_name_of(found[name], name, i)} ({fault})" for i, fault in sorted(faults.items())]
+        given = found[name]["label"][:]
+        faults = {i: label_fault(label, len(class_names)) for i, label in enumerate(given)} | canvases.faults
+        faults = {i: fault for i, fault in faults.items() if fault}
+        broken += [f"{_name_of(found[name], name, i)} ({fault})" for i, fault in faults.items()]
         doubtful += [f"{_name_of(found[name], name, i)}: {text}" for i, text in canvases.warnings.items()]
         labels = torch.tensor([-1 if label is None else label for label in given])
         identity[name] = hashlib.sha256(canvases.checksum.encode() + labels.numpy().tobytes()).hexdigest()
