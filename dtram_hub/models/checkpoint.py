@@ -91,7 +91,9 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
         del config["model_args"]["num_classes"]
         try:
             check_config(config)
-            check_weights(Path(folder) / WEIGHTS, model)
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                empty = type(model)(**model.arguments())
+            check_weights(Path(folder) / WEIGHTS, empty)
             check_finite(model.state_dict())
         except ValueError as error:
             raise ValueError(f"the model cannot be saved, because it could not be loaded: {error}") from None
