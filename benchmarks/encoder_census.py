@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 import dtram_hub
+from timing import positive
 
 
 def examine(name: str, in_chans: int, real: float) -> dict:
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--real", type=float, default=10, help="largest model on the CPU, in million parameters"
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")

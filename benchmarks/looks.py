@@ -24,7 +24,7 @@ from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.flops import count_compute
 from dtram_hub.models.normalise import Normalise
-from timing import alternate
+from timing import alternate, positive
 
 
 def build(run: Path, recipe: Recipe, classes: int, stage, stop_threshold: float) -> DTRAM:
@@ -50,7 +50,7 @@ def contenders(run: Path, recipe: Recipe, classes: int, sizes: list[int]) -> dic
     fixed = [stage for stage in stages[1:] if not stage.dynamic]
     for stage in [*fixed[-1:], *(stage for stage in stages if stage.dynamic)]:
         found[stage.title] = build(run, recipe, classes, stage, threshold)
-    return {f"{run.name}: {title}": model for title, model in found.items()}
+    return {f"{run}: {title}": model for title, model in found.items()}  # names of folders may be equal
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="for timing")
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)
     runs = [Path(word) for word in args.runs if "=" not in word]

@@ -22,7 +22,7 @@ from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
 from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import State
-from timing import alternate
+from timing import alternate, positive
 
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of a prediction, each side")
     parser.add_argument("--train-repeats", type=int, default=7, help="timed training steps, each side")
     parser.add_argument("--batches", type=int, nargs="+", default=list(STOPS), choices=list(STOPS))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)

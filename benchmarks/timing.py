@@ -15,3 +15,10 @@ def alternate(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, f
             if turn:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def positive(word: str) -> int:
+    """The type of an argument such as --threads, for argparse."""
+    if int(word) < 1:
+        raise ValueError
+    return int(word)

@@ -1,6 +1,7 @@
 """Pictures of a DT-RAM's steps (Fig. 5), glimpses (Fig. 7) and accuracy against mean steps."""
 
 import textwrap
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -11,11 +12,15 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from .files import replacing
+from .prompt import printable
 
+# Labels and names of runs are texts: without this, "$" in them begins a formula, and a bad one is an error.
+as_they_are = matplotlib.rc_context({"text.parse_math": False, "text.usetex": False})
 COLOURS = matplotlib.colormaps["tab10"].colors
 GLIMPSES_PER_ROW = 6
 
 
+@as_they_are
 def plot_steps(
     path: str | Path, steps: Tensor, correct: Tensor, num_steps: int, difficulty: Tensor | None
 ) -> None:
@@ -52,6 +57,7 @@ def plot_steps(
     _save(figure, path)
 
 
+@as_they_are
 def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> None:
     """Draw histograms of the steps of several models, side by side (Fig. 5).
 
@@ -68,7 +74,11 @@ def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> 
         mean = (counts * numbers).sum() / counts.sum()
         centres = numbers + (i - (len(histograms) - 1) / 2) * width
         axes.bar(
-            centres, 100 * counts / counts.sum(), width, label=f"{title}: {mean:.2f} steps", color=COLOURS[i]
+            centres,
+            100 * counts / counts.sum(),
+            width,
+            label=_shown(f"{title}: {mean:.2f} steps"),
+            color=COLOURS[i % 10],
         )
     axes.set(xlabel="steps taken", ylabel="test images (%)", xticks=numbers)
     axes.legend(fontsize=9, frameon=False)
@@ -76,6 +86,7 @@ def plot_histograms(path: str | Path, histograms: dict[str, dict[str, int]]) -> 
     _save(figure, path)
 
 
+@as_they_are
 def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     """Draw the error in percent, on a logarithmic axis, against mean steps; one line per stop policy.
 
@@ -85,10 +96,10 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for colour, (title, points) in zip(COLOURS, curves.items(), strict=False):
+    for colour, (title, points) in zip(cycle(COLOURS), curves.items(), strict=False):
         points = sorted((point["mean_steps"], 100 * (1 - point["accuracy"])) for point in points)
         marker = "o" if len(points) < 20 else None
-        axes.plot(*zip(*points, strict=True), label=title, color=colour, marker=marker, markersize=4)
+        axes.plot(*zip(*points, strict=True), label=_shown(title), color=colour, marker=marker, markersize=4)
     axes.set(xlabel="mean steps", ylabel="test error (%)", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -98,6 +109,7 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]]) -> None:
     _save(figure, path)
 
 
+@as_they_are
 def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
     """Draw the accuracy of every stage against its mean steps; one line per variant of a study.
 
@@ -109,13 +121,16 @@ def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
     axes = figure.subplots()
     for i, (title, points) in enumerate(variants.items()):
         steps, accuracies = zip(*((p["mean_steps"], 100 * p["accuracy"]) for p in points), strict=True)
-        axes.plot(steps, accuracies, "o-", label=title, color=COLOURS[i % 10], markersize=4, linewidth=1)
+        axes.plot(
+            steps, accuracies, "o-", label=_shown(title), color=COLOURS[i % 10], markersize=4, linewidth=1
+        )
     axes.set(xlabel="mean steps", ylabel="test accuracy (%)")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
+@as_they_are
 def plot_glimpses(
     path: str | Path,
     images: Tensor,
@@ -147,7 +162,8 @@ def plot_glimpses(
         chosen = (steps == number).nonzero().flatten().tolist()[:per_row]
         for axis, i in zip(grid[row], chosen, strict=False):
             _draw(axis, images[i], locations[i], crop)
-            axis.set_title(textwrap.fill(captions[i], int(15 * side)), fontsize=8, pad=3)
+            caption = textwrap.fill(printable(captions[i]), int(15 * side), max_lines=3)
+            axis.set_title(caption, fontsize=8, pad=3)
         grid[row, 0].text(
             -0.12,
             0.5,
@@ -159,6 +175,11 @@ def plot_glimpses(
             transform=grid[row, 0].transAxes,
         )
     _save(figure, path)
+
+
+def _shown(title: str) -> str:
+    """A short title for a legend, which would leave out one that begins with "_"."""
+    return f"\N{HAIR SPACE}{textwrap.shorten(printable(title), 60)}"
 
 
 def _save(figure: Figure, path: str | Path) -> None:

@@ -10,6 +10,7 @@ results.csv, tables.md and variants.png show all finished runs.
 
 import argparse
 import csv
+import glob
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -148,7 +149,8 @@ def collect(study: Study) -> list[dict]:
 def finished_runs(study: Study, name: str) -> dict[int, RunFolder]:
     """The finished runs of a variant by their seeds."""
     found = {
-        path.name.removeprefix(f"{name}-"): RunFolder(path) for path in Path(study.output).glob(f"{name}-*")
+        path.name.removeprefix(f"{name}-"): RunFolder(path)
+        for path in Path(study.output).glob(f"{glob.escape(name)}-*")
     }
     return {int(seed): run for seed, run in found.items() if seed.isdecimal() and run.is_finished}
 

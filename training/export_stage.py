@@ -7,7 +7,6 @@ has the results of this stage alone.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import timm
@@ -17,6 +16,7 @@ from dtram_hub.files import write_text
 from dtram_hub.learning.curriculum import KINDS
 from dtram_hub.learning.run_folder import RunFolder, stage_rows
 from dtram_hub.models import checkpoint
+from dtram_hub.prompt import ending_in_a_sentence
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,17 +28,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--half", action="store_true", help="save the weights in 16 bits, at half the size")
     args = parser.parse_args(argv)
-    try:
+    with ending_in_a_sentence("export_stage.py"):
         export(args.run, args.stage, args.output, args.half)
-    except ValueError as error:
-        sys.exit(f"export_stage.py: {error}")
 
 
 def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None:
-    """Write the weights of a stage, its configuration, its metrics and its recipe into `output`."""
+    """Write the weights of a stage, its configuration, its metrics and its recipe into `output`.
+
+    Raises:
+        ValueError: no such stage, no finished run, or an `output` that holds a run itself.
+    """
+    if (output / "stages").exists():
+        raise ValueError(f"output={str(output)!r} holds a run, which the export would overwrite.")
     trained, metrics = checkpoint.load(run.path), run.read_metrics()
     rows = {row["stage"]: row for row in stage_rows(metrics)}
     check_choice("stage", stage, rows)
+    check_choice("stage_kind", rows[stage]["stage_kind"], KINDS)
     arguments = trained.arguments() | {"num_steps": rows[stage]["num_steps"]}
     if not KINDS[rows[stage]["stage_kind"]].dynamic:
         arguments |= {"dynamic": False, "stop_threshold": 0.5}
@@ -51,7 +56,7 @@ def export(run: RunFolder, stage: str, output: Path, half: bool = False) -> None
     checkpoint.save(model.half() if half else model, output, class_names)
     exported = RunFolder(output)
     exported.write_metrics(metrics_of(metrics, stage))
-    write_text(exported.recipe_path, run.public_recipe(output.name, stage=stage))
+    write_text(exported.recipe_path, run.public_recipe(output.absolute().name, stage=stage))
 
 
 def metrics_of(metrics: dict, stage: str) -> dict:

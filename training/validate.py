@@ -13,12 +13,18 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from dtram_hub.checks import check_choice
+from dtram_hub.data.splits import Data
+from dtram_hub.inference.answers import class_names
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.models import checkpoint
+from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.normalise import Normalise
+from dtram_hub.prompt import ending_in_a_sentence, printable, say
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -33,39 +39,49 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per threshold, without a table"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # overrides may follow an option
     show_messages(sys.stderr)
-    recipes = [word for word in args.words if "=" not in word] or [Path(args.checkpoint) / "recipe.yaml"]
-    try:
-        model = checkpoint.load(args.checkpoint)
-        recipe = read_recipe(recipes[0], [word for word in args.words if "=" in word])
-        splits = load_data(recipe)
-        if args.split not in splits.splits:
-            raise ValueError(f"--split={args.split!r} is not one of {', '.join(splits.splits)}.")
-        if len(splits.class_names) != model.num_classes:
-            classes = f"{model.num_classes} classes, the data {len(splits.class_names)}"
-            raise ValueError(f"checkpoint {args.checkpoint!r} knows {classes}.")
-    except ValueError as error:
-        sys.exit(f"validate.py: {error}")
-    accelerator = Accelerator()
+    with ending_in_a_sentence("validate.py"):
+        validate(args.checkpoint, args.words, args.split, args.json)
+
+
+def validate(folder: str, words: list[str], split: str, as_json: bool) -> None:
+    """Print accuracy and steps of a checkpoint at every threshold; those of a RAM have none."""
+    recipes = [word for word in words if "=" not in word] or [str(Path(folder) / "recipe.yaml")]
+    if len(recipes) > 1:
+        raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
+    model = checkpoint.load(folder)
+    recipe = read_recipe(recipes[0], [word for word in words if "=" in word])
+    data = load_data(recipe)
+    check_choice("--split", split, data.splits)
+    check_classes(folder, model, data)
+    accelerator, images = Accelerator(), data.splits[split]
     model.to(accelerator.device)
     normalise = Normalise(model.pretrained_cfg).to(accelerator.device)
     evaluator = Evaluator(model, normalise, accelerator, 4 * recipe.batch_size)
-    split = splits.splits[args.split]
-    table = Table(title=f"{args.checkpoint}: {len(split)} {args.split} images, each answered once")
+    table = Table(title=Text(printable(f"{folder}: {len(images)} {split} images, each answered once")))
     for heading in ("stop threshold", "mean steps", "accuracy"):
         table.add_column(heading, justify="right")
-    for threshold in sorted({*THRESHOLDS, model.stop_threshold}) if model.dynamic else [1.0]:
-        answers = evaluator.predict(split, threshold)
-        scores = answers.scores()
-        if args.json:
-            accelerator.print(json.dumps({"stop_threshold": threshold} | scores))
-        mark = " (its own)" if threshold == model.stop_threshold and model.dynamic else ""
-        table.add_row(
-            f"{threshold:.2f}{mark}", f"{scores['mean_steps']:.2f}", f"{100 * scores['accuracy']:.2f} %"
-        )
-    if accelerator.is_main_process and not args.json:
+    for threshold in sorted({*THRESHOLDS, model.stop_threshold}) if model.dynamic else [None]:
+        scores = evaluator.predict(images, threshold).scores()
+        if as_json and accelerator.is_main_process:
+            say(json.dumps({"stop_threshold": threshold} | scores, allow_nan=False))
+        shown = "none" if threshold is None else f"{threshold:.2f}"
+        mark = " (its own)" if threshold == model.stop_threshold else ""
+        table.add_row(shown + mark, f"{scores['mean_steps']:.2f}", f"{100 * scores['accuracy']:.2f} %")
+    if accelerator.is_main_process and not as_json:
         Console().print(table)
+
+
+def check_classes(folder: str, model: DTRAM, data: Data) -> None:
+    """ValueError unless model and data have equally many classes, with the same names if both have names."""
+    if len(data.class_names) != model.num_classes:
+        classes = f"{model.num_classes} classes, the data {len(data.class_names)}"
+        raise ValueError(f"checkpoint {folder!r} knows {classes}.")
+    known = class_names(model) or data.class_names
+    for label, (own, name) in enumerate(zip(known, data.class_names, strict=True)):
+        if own != name:
+            raise ValueError(f"checkpoint {folder!r} calls class {label} {own!r}, and the data {name!r}.")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ class Recipe:
         check_choice("precision", self.precision, ("no", "bf16", "fp16"))
         for name in ("batch_size", "accumulation", "num_rollouts"):
             check_integer(name, getattr(self, name), 1)
+        if self.threads is not None:
+            check_integer("threads", self.threads, 1)
         if self.loss.baseline == "leave_one_out" and self.num_rollouts < 2:
             raise ValueError(
                 f"loss.baseline='leave_one_out' needs num_rollouts of 2 or more, not {self.num_rollouts}."

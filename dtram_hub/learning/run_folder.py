@@ -119,8 +119,11 @@ class RunFolder:
         """Write metrics.json, in the format of the module's docstring."""
         write_json(self.metrics_path, metrics)
 
-    def read_metrics(self) -> dict:
+    def read_metrics(self, *needed: str) -> dict:
         """Read metrics.json. Kinds of rows and stages that an older version left out are added.
+
+        Args:
+            needed: optional entries that must be there, such as "seed".
 
         Raises:
             ValueError: there is no such file, or its content is not that of a run.
@@ -131,6 +134,9 @@ class RunFolder:
             _name_kinds(metrics)
             check_metrics(metrics)
             own_result(metrics)
+            for name in needed:
+                if metrics.get(name) is None:
+                    raise ValueError(f"{name!r} is missing")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{self.metrics_path} is not in the format of a run ({_line(error)}).") from None
         return metrics
@@ -174,4 +180,5 @@ def _recipe_text(head: list[str], recipe: dict) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())

@@ -139,10 +139,7 @@ def _read_run(folder: str | Path) -> tuple[dict, dict]:
     run = RunFolder(folder)
     if not (run.exists and run.is_finished):
         return {}, {}
-    metrics, recipe = run.read_metrics(), run.read_recipe()
-    for name in ("seed", "machine", "version", "test_images"):
-        if metrics.get(name) is None:
-            raise ValueError(f"{run.metrics_path} is not in the format of a run ({name!r} is missing).")
+    metrics, recipe = run.read_metrics("seed", "machine", "version", "test_images"), run.read_recipe()
     for kind in metrics["stage_kinds"].values():
         if recipe.get("stages", {}).get(kind, {}).get("epochs") is None:
             raise ValueError(

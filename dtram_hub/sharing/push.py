@@ -9,6 +9,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from torch import nn
 
 from ..files import write_text
+from ..inference.answers import class_names
 from ..learning.run_folder import METRICS, PICTURES, RECIPE, RunFolder
 from ..models import checkpoint
 from ..models.checkpoint import CONFIG, WEIGHTS
@@ -75,7 +76,7 @@ def _collect(model_or_dir: nn.Module | str | Path, folder: Path, repo_id: str) -
     """Write all files of the push into an empty folder."""
     name = repo_id.partition("/")[2]
     if isinstance(model_or_dir, nn.Module):
-        checkpoint.save(model_or_dir, folder, model_or_dir.pretrained_cfg.get("label_names"))
+        checkpoint.save(model_or_dir, folder, class_names(model_or_dir))
     else:
         source = RunFolder(model_or_dir)
         checkpoint.load(source.path)  # a checkpoint that does not load is not pushed

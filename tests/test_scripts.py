@@ -1,0 +1,142 @@
+"""The scripts in training/ that read runs: nothing is dropped or overwritten, no text of a run is obeyed."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import ablate
+import compare
+import export_stage
+import histograms
+import validate
+from dtram_hub.learning.recipe import read_recipe
+from dtram_hub.models.registry import WEIGHTS
+from dtram_hub.plots import plot_glimpses, plot_histograms
+
+RUNS = [WEIGHTS / f"dtram_glimpse_mlp.mnist_dtram{budget}" for budget in (98, 99)]
+DIGITS = Path(__file__).parents[1] / "training" / "recipes" / "digits.yaml"
+FEW = [f"data.options.{name}=40" for name in ("num_train", "num_closeup", "num_validation", "num_test")]
+FEW += ["data.options.zoom=2", "model.image_size=64"]
+
+
+def twins(tmp_path: Path) -> list[Path]:
+    """Two runs whose folders have one name."""
+    for folder, run in zip("AB", RUNS, strict=True):
+        shutil.copytree(run, tmp_path / folder / "run")
+    return [tmp_path / folder / "run" for folder in "AB"]
+
+
+def test_runs_of_one_name_are_all_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, pictures = twins(tmp_path), [tmp_path / name for name in ("both.png", "one.png", "here.png")]
+    histograms.main([*map(str, runs), "--output", str(pictures[0])])
+    histograms.main([str(runs[1]), "--output", str(pictures[1])])
+    monkeypatch.chdir(runs[1])
+    histograms.main([".", "--output", str(pictures[2])])
+    colours = []
+    for picture in pictures:
+        with Image.open(picture) as drawn:
+            colours.append({colour for _, colour in drawn.convert("RGB").getcolors(10**6)})
+    assert [(255, 127, 14) in found for found in colours] == [True, False, False]  # a second histogram
+
+
+def test_labels_are_no_formulas(tmp_path: Path) -> None:
+    hostile = ["$\\frac{$", "\x1b[2J", "_hidden", "a\nb", "long " * 400, "$x$ %"]
+    images, steps = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.ones(6, dtype=torch.int64)
+    plot_glimpses(tmp_path / "g.png", images, torch.zeros(6, 1, 2), steps, hostile, 4)
+    plot_histograms(tmp_path / "h.png", {f"{name} {i}": {"1": 3} for i, name in enumerate(2 * hostile)})
+    for name in ("g.png", "h.png"):
+        with Image.open(tmp_path / name) as drawn:
+            assert drawn.convert("L").getextrema() != (255, 255)
+
+
+def test_a_table_shows_titles_as_texts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run, other = twins(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["results"] = [metrics["results"][0] | {"model": "a | b <i>\n\x1b[2J"}]
+    for folder in (run, other):
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    compare.main([str(run), str(other)])
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "a &#124; b &#60;i&#62; &#92;x1b&#91;2J" in line)
+    assert row.count("|") == 5
+    del metrics["seed"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(
+        SystemExit, match=r"^compare\.py: .*not in the format of a run \('seed' is missing\)\.$"
+    ):
+        compare.main([str(run)])
+
+
+def test_an_export_overwrites_no_run(tmp_path: Path) -> None:
+    run, _ = twins(tmp_path)
+    (run / "stages").mkdir()
+    shutil.copy(run / "model.safetensors", run / "stages" / "dtram.safetensors")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with pytest.raises(SystemExit, match=r"^export_stage\.py: output=.* holds a run"):
+        export_stage.main([str(run), "dtram", str(run)])
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    with pytest.raises(SystemExit, match=r"^export_stage\.py: stage='nope' is not one of 'dtram'"):
+        export_stage.main([str(run), "nope", str(tmp_path / "out")])
+    (tmp_path / "out").mkdir()
+    shutil.copytree(run, tmp_path / "far")
+    export_stage.main([str(run), "dtram", str(tmp_path / "out" / ".")])
+    assert "output: runs/out\n" in (tmp_path / "out" / "recipe.yaml").read_text()
+
+
+def test_the_runs_of_a_variant_are_those_of_its_whole_name(tmp_path: Path) -> None:
+    study = ablate.Study(output=str(tmp_path))
+    for name in ("a[1]-0", "a1-5", "a-b-7", "a-3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").touch()
+    assert {name: [*ablate.finished_runs(study, name)] for name in ("a[1]", "a", "a-b")} == {
+        "a[1]": [0],
+        "a": [3],
+        "a-b": [7],
+    }
+
+
+@pytest.fixture
+def ram(tmp_path: Path) -> Path:
+    shape = {"image_size": 64, "context": "resize", "context_size": 16, "glimpse_crop": 16}
+    model = timm.create_model(
+        "dtram", backbone="glimpse_convnet", num_classes=10, in_chans=1, num_steps=2, dynamic=False, **shape
+    )
+    model.save_pretrained(tmp_path / "ram", list("0123456789"))
+    return tmp_path / "ram"
+
+
+def test_a_ram_is_validated_without_a_threshold(ram: Path, capsys: pytest.CaptureFixture) -> None:
+    words = [str(ram), str(DIGITS), *FEW]
+    validate.main([*words, "--json"])
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["stop_threshold"], row["mean_steps"], row["step_histogram"]) == (None, 2.0, {"2": 40})
+    validate.main(words)
+    assert re.search(r"none +.+ +2\.00", capsys.readouterr().out)
+
+
+def test_mistakes_of_validate_end_in_one_sentence(ram: Path, tmp_path: Path) -> None:
+    for given, message in [
+        ([ram, *FEW], "recipe .* is not a file"),
+        ([ram, DIGITS, "other.yaml", *FEW], r"2 recipes were given \(.*digits\.yaml, other\.yaml\)"),
+        ([ram, DIGITS, "--split", "nope", *FEW], "--split='nope' is not one of 'train'"),
+        ([tmp_path / "none", DIGITS], "has no config.json"),
+    ]:
+        with pytest.raises(SystemExit, match=rf"^validate\.py: .*{message}.*[^\n]$"):
+            validate.main([*map(str, given)])
+    config = json.loads((ram / "config.json").read_text())
+    config["label_names"][3:5] = "43"
+    (ram / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=r"calls class 3 '4', and the data '3'\."):
+        validate.main([str(ram), str(DIGITS), *FEW])
+
+
+@pytest.mark.parametrize("threads", ["0", "-2"])
+def test_a_recipe_takes_a_number_of_threads(threads: str) -> None:
+    with pytest.raises(ValueError, match=rf"^threads={threads} is not an integer of at least 1\.$"):
+        read_recipe(DIGITS, [f"threads={threads}"])
