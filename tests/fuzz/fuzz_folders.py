@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-os.environ.setdefault("HF_HOME", tempfile.mkdtemp(prefix="dtram-fuzz-"))  # older versions write there
+_home = tempfile.TemporaryDirectory(prefix="dtram-fuzz-")
+os.environ.setdefault("HF_HOME", _home.name)  # versions that read folders through `datasets` write there
 
 import datasets
 import torch
