@@ -12,9 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_home = tempfile.TemporaryDirectory(prefix="dtram-fuzz-")
-os.environ.setdefault("HF_HOME", _home.name)  # versions that read folders through `datasets` write there
-
 import datasets
 import torch
 from hypothesis import strategies as st
