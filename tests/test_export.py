@@ -57,6 +57,30 @@ def test_onnx_gives_the_same_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(found), model(images[:count]), rtol=1e-4, atol=1e-4)
 
 
+RECORDERS = {
+    "torch.export": lambda model, images, path: torch.export.export(model, (images,)),
+    "ONNX": lambda model, images, path: torch.onnx.export(model, (images,), path, dynamo=True, verbose=False),
+    "old ONNX": lambda model, images, path: torch.onnx.export(model, (images,), path, dynamo=False),
+    "trace": lambda model, images, path: torch.jit.trace(model, (images,)),
+}
+
+
+@pytest.mark.parametrize("name", RECORDERS)
+def test_a_graph_of_a_model_that_stops_by_itself_is_refused(name: str, tmp_path: Path) -> None:
+    """`torch.jit.trace` would record the steps of one image for all images."""
+    pytest.importorskip("onnxscript")
+    model, images = trained("dtram_glimpse_mlp")
+    sentence = (
+        r"dynamic=True stops at a step .* export with dynamic=False, or look by look with .*export_looks\."
+    )
+    with pytest.raises(Exception, match=sentence) as refused:
+        RECORDERS[name](model, images, str(tmp_path / "model.onnx"))
+    assert len(str(refused.value).splitlines()) <= 10  # torch.onnx adds advice of its own
+    assert isinstance(refused.value, ValueError) or isinstance(refused.value.__cause__, ValueError)
+    compiled = torch.compile(model, backend="aot_eager")
+    torch.testing.assert_close(compiled(images), model(images))
+
+
 @pytest.mark.parametrize("stopper", ["confidence", "margin"])
 @pytest.mark.parametrize("name", MODELS)
 def test_exported_looks_in_a_loop_stop_where_predict_stops(name: str, stopper: str) -> None:

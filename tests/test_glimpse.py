@@ -49,6 +49,28 @@ def test_crops_equal_slices_on_a_grid_over_the_borders(size: tuple[int, int], cr
     assert torch.equal(crop_exact(images, locations, crop), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_views_in_half_precision_are_the_rounded_ones(dtype: torch.dtype) -> None:
+    """torch has no antialiased resize for half precision on a CPU."""
+    images, locations = torch.rand(3, 2, 20, 26).to(dtype), torch.rand(3, 2) * 2 - 1
+    whole = images.float()
+    for cut in (
+        lambda pixels: resize(pixels, 7),
+        lambda pixels: retina(pixels, locations, 8, 5, scales=2),
+        lambda pixels: retina(pixels, locations, 8, 8, mode="bilinear"),
+        lambda pixels: retina(pixels, locations, 8, 5, mode="bilinear"),
+    ):
+        assert cut(images).dtype == dtype
+        torch.testing.assert_close(cut(images).float(), cut(whole), rtol=2**-7, atol=2**-7)
+        assert cut(whole).dtype == torch.float32
+
+
+def test_a_resize_in_single_precision_is_torchs_to_the_bit() -> None:
+    images = torch.rand(2, 3, 30, 21)
+    expected = F.interpolate(images, (9, 9), mode="bilinear", antialias=True, align_corners=False)
+    assert torch.equal(resize(images, 9), expected)
+
+
 def test_corners_by_hand() -> None:
     locations = torch.tensor([[0.0, 0.0], [-1.0, 1.0], [1.0, -1.0], [-0.5, 0.25]])
     # Centres at (l + 1) / 2 * (8, 16): (4, 8), (0, 16), (8, 0), (2, 10); minus half of the crop.
