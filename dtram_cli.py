@@ -4,7 +4,7 @@ This module lies outside of `dtram_hub`, which imports torch and timm, so that h
 once. Each command imports the package when it runs.
 """
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -106,8 +106,8 @@ def predict(**words) -> None:
     sys.exit(1 if cli.predict(**words) else 0)
 
 
-def script(name: str, summary: str, *launcher: str) -> None:
-    """Make a command that runs training/`name`.py by python and `launcher`, with all its arguments."""
+def script(name: str, summary: str, launched: bool = False) -> None:
+    """Make a command that runs training/`name`.py with all its arguments, if `launched` by accelerate."""
     words_as_they_are = {"ignore_unknown_options": True, "help_option_names": []}
 
     @dtram.command(name, help=summary, context_settings=words_as_they_are)
@@ -116,17 +116,21 @@ def script(name: str, summary: str, *launcher: str) -> None:
         # An installed package holds training/; in a checkout training/ lies beside this module.
         here = Path(__file__).parent
         paths = [folder / "training" / f"{name}.py" for folder in (here / "dtram_hub", here)]
-        path = next(path for path in paths if path.is_file())
-        launch = () if {"-h", "--help"} & {*words} else launcher
-        sys.exit(subprocess.call([sys.executable, *launch, str(path), *words]))
+        path = str(next(path for path in paths if path.is_file()))
+        if launched and not {"-h", "--help"} & {*words}:
+            from dtram_hub.learning.launch import launch
+
+            launch(path, words)
+        else:
+            sys.argv = [path, *words]
+            runpy.run_path(path, run_name="__main__")
 
 
 script(
     "train",
     "Train by a recipe; the same as `accelerate launch training/train.py`.\n\n\b\n"
     "dtram train imagefolder data.root=path/to/images output=runs/birds\ndtram train --help",
-    "-m",
-    "accelerate.commands.launch",
+    launched=True,
 )
 script(
     "validate",

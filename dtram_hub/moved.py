@@ -30,7 +30,7 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "recipe": ("learning.recipe",),
     "registry": ("models.registry",),
     "report": ("learning.report",),
-    "resume": ("learning.resume",),
+    "resume": ("learning.resume", "learning.shared_stages"),
     "small_encoders": ("models.small_encoders",),
     "sources": ("data.layouts", "data.sources"),
     "stream": ("data.stream",),

@@ -1,6 +1,7 @@
 """What programs print, and how they end: no text from outside reaches the terminal as it is."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +30,11 @@ def sentence_of(program: str, error: BaseException) -> str:
 
 
 @contextmanager
-def ending_in_a_sentence(program: str) -> Iterator[None]:
+def ending_in_a_sentence(program: str, interrupted: str = "interrupted.") -> Iterator[None]:
     """End a program after a mistake of its user with one sentence on stderr, in place of a traceback.
 
-    The exit code is 1, and 130 after Ctrl-C. A reader of stdout that has gone, such as `head`, needs no word.
+    The exit code is 1. After Ctrl-C or another signal it is 128 and the signal's number, and the sentence is
+    `interrupted`. A reader of stdout that has gone, such as `head`, needs no word.
     """
     try:
         yield
@@ -40,8 +42,8 @@ def ending_in_a_sentence(program: str) -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(1)
-    except KeyboardInterrupt:
-        say(f"{program}: interrupted.", error=True)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt as stop:
+        say(f"{program}: {interrupted}", error=True)
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(sentence_of(program, error))

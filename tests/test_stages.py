@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 import train as train_script
 from dtram_hub.learning.curriculum import location_std, plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.resume import shared_stages
 from dtram_hub.learning.run_folder import RunFolder
+from dtram_hub.learning.shared_stages import shared_stages
 from dtram_hub.learning.task import make_task
 from small_runs import SMALL, train
 
@@ -27,12 +27,19 @@ def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Pat
 
     recipe, stages = plan("residual")
     (tmp_path / "stages").mkdir()
-    (tmp_path / "metrics.json").write_text("{}")
+    row = {"model": "encoder alone", "kind": "stage", "stage": "encoder", "stage_kind": "encoder"}
+    row |= {"num_steps": 1, "mean_steps": 1.0, "accuracy": 0.5, "validation_accuracy": 0.5}
+    metrics = {"results": [row], "stage_kinds": {"encoder": "encoder"}, "seconds": {"encoder": 1.0}}
+    RunFolder(tmp_path).write_metrics(metrics | {"data": {"train": "a"}})
     (tmp_path / "stages" / "encoder.safetensors").write_bytes(b"")
     RunFolder(tmp_path).write_recipe(asdict(recipe))
-    assert shared_stages(tmp_path, *plan("average")) == stages[:1]
+    assert shared_stages(tmp_path, *plan("average"), {"train": "a"}) == stages[:1]
     with pytest.raises(ValueError, match="that run has another 'model'"):
-        shared_stages(tmp_path, *plan("last"))
+        shared_stages(tmp_path, *plan("last"), {"train": "a"})
+    with pytest.raises(ValueError, match="that run learned from other data: train changed"):
+        shared_stages(tmp_path, *plan("average"), {"train": "b"})
+    RunFolder(tmp_path).write_metrics(metrics)  # of an older version
+    assert shared_stages(tmp_path, *plan("average"), {"train": "b"}) == stages[:1]
 
 
 def test_a_stage_that_trains_on_validation_keeps_its_last_epoch(tmp_path: Path) -> None:

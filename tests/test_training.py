@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import export_stage as export_script
 import train as train_script
 from dtram_hub.learning import run_folder
+from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
 from folders import make_folder
 from small_runs import SCRIPT, SMALL, command, refusal, run_script, train
@@ -65,7 +66,7 @@ def test_what_a_run_leaves_behind(finished: tuple[Path, str]) -> None:
 
 
 def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, str], tmp_path: Path) -> None:
-    """With two workers, while the other run has none."""
+    """With two workers, while the other run has none, and with a damaged last state."""
     whole, _ = finished
     output = tmp_path / "killed"
     words = [f"output={output}", "data.workers=2"]
@@ -80,7 +81,9 @@ def test_killed_and_resumed_is_bit_equal_to_never_killed(finished: tuple[Path, s
         process.wait()
         words = [f"output={output}", "data.workers=2", "--resume"]
     assert not (output / "model.safetensors").exists()
-    train(*words)
+    last = max((output / "checkpoints").glob("0*"))
+    (last / "optimizer.bin").write_bytes((last / "optimizer.bin").read_bytes()[:-1])
+    assert f"'{last}/optimizer.bin' is missing or damaged. The run continues from" in train(*words)
     expected, found = load_file(whole / "model.safetensors"), load_file(output / "model.safetensors")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -126,7 +129,13 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     own = [row["stage"] for row in metrics["results"] if "validation_accuracy" in row]
     assert own == ["encoder", "ram_3", "dtram"]
-    assert metrics["test_images"] == 8
+    assert (metrics["test_images"], metrics["precision"]) == (8, "float32")
+    (root / "train" / "dog").rename(root / "train" / "ant")  # the labels of cat and dog change places
+    (root / "test" / "dog").rename(root / "test" / "ant")
+    words = [f"output={tmp_path / 'run'}", "--resume"]  # without the recipe, which the run keeps
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "learned from other data: classes and train and test changed" in done.stderr.splitlines()[-1]
 
 
 def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe(
@@ -223,28 +232,18 @@ def test_a_state_of_another_version_is_refused_in_one_sentence(
     """The optimizer of an older version has other groups, with another key for their rate."""
     output = tmp_path / "old"
     shutil.copytree(finished[0], output)
-    recipe = output / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace(str(finished[0]), str(output)))
-    (state,) = (output / "checkpoints").glob("*/")
+    state = max((output / "checkpoints").glob("0*"))
     progress = json.loads((state / "progress.json").read_text())
     (state / "progress.json").write_text(json.dumps(progress | {"epochs_done": 1}))
     saved = torch.load(state / "optimizer.bin")
     for group in saved["param_groups"]:
         group["rate"] = group.pop("lr_scale")
-    torch.save(saved, state / "optimizer.bin")
-    message = refusal(f"output={output}", "--resume")
-    assert message.startswith(f"train.py: --resume: the state in '{state}' does not fit this version")
-    torch.save(saved | {"param_groups": saved["param_groups"][:1]}, state / "optimizer.bin")
-    assert refusal(f"output={output}", "--resume") == message
-
-
-def test_damaged_checkpoint_is_named(finished: tuple[Path, str], tmp_path: Path) -> None:
-    shutil.copytree(finished[0], tmp_path / "damaged")
-    (progress,) = (tmp_path / "damaged" / "checkpoints").glob("*/progress.json")
-    progress.write_text("{")
-    recipe = tmp_path / "damaged" / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace(str(finished[0]), str(tmp_path / "damaged")))
-    assert "is damaged" in refusal(f"output={tmp_path / 'damaged'}", "--resume")
+    for groups in (saved["param_groups"], saved["param_groups"][:1]):
+        torch.save(saved | {"param_groups": groups}, state / "optimizer.bin")
+        sums = [f"{checksum(path)}  {path.name}" for path in state.iterdir() if path.name != "SHA256SUMS"]
+        (state / "SHA256SUMS").write_text("\n".join(sums))
+        message = refusal(f"output={output}", "--resume")
+        assert message.startswith(f"train.py: --resume: the state in '{state}' does not fit this version")
 
 
 def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
@@ -279,6 +278,8 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
         (["stages.ram.split=trian"], "stages.ram.split='trian' is not one of 'train'"),
         (["accumulation=99"], "accumulation=99 is more than the 22 batches in an epoch of stage 'encoder'"),
         (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
+        (["trackers=[wandb]"], "trackers='wandb' is not installed; accepted here: tensorboard"),
+        (["trackers=[tensorbord]"], "trackers='tensorbord' is not one of 'aim'"),
         (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
         (
             ["data.options.max_cluter=3"],

@@ -23,9 +23,11 @@ from yaml import YAMLError
 from compare import spread
 from dtram_hub.checks import check_choice
 from dtram_hub.files import replacing, write_text
+from dtram_hub.learning.interrupt import end_on_signals
 from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.plots import plot_variants
+from dtram_hub.prompt import ending_in_a_sentence
 
 TRAIN = Path(__file__).parent / "train.py"
 
@@ -84,11 +86,13 @@ def main(argv: list[str] | None = None) -> None:
             earlier.append(name)
     except ValueError as error:
         sys.exit(f"ablate.py: {error}")
+    end_on_signals()  # subprocess then ends the training as well
     failed = []
-    for seed in seeds:
-        for name in args.only or study.variants:
-            if not run(study, name, seed, args.overrides):
-                failed.append(f"{name}-{seed}")
+    with ending_in_a_sentence("ablate.py", "stopped; the same command continues."):
+        for seed in seeds:
+            for name in args.only or study.variants:
+                if not run(study, name, seed, args.overrides):
+                    failed.append(f"{name}-{seed}")
     rows = collect(study)
     if rows:
         write(Path(study.output), rows)

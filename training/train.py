@@ -15,14 +15,11 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import accelerate
 import timm
 import torch
-from accelerate import Accelerator
 from accelerate.logging import get_logger
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -31,23 +28,32 @@ from dtram_hub.data.loader import epoch_seed, train_loader
 from dtram_hub.data.splits import join
 from dtram_hub.learning.curriculum import Stage, enter_stage, location_std, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
 from dtram_hub.learning.losses import Loss
-from dtram_hub.learning.machine import describe_machine, make_accelerator
+from dtram_hub.learning.machine import count_machine, describe_machine, make_accelerator, on_main
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.recipe import Recipe, build_model, load_data, read_recipe
 from dtram_hub.learning.report import write_report
-from dtram_hub.learning.resume import Progress, last_progress, save_progress, shared_stages
+from dtram_hub.learning.resume import (
+    Progress,
+    check_same_recipe,
+    continue_run,
+    identify,
+    load_state,
+    save_progress,
+    writing,
+)
 from dtram_hub.learning.run_folder import RunFolder
+from dtram_hub.learning.shared_stages import copy_stages, shared_stages
 from dtram_hub.learning.task import make_task
 from dtram_hub.models import checkpoint
 from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import Noise
+from dtram_hub.prompt import ending_in_a_sentence
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "digits.yaml"
-# Keys that do not affect the weights, and may change when a run is resumed.
-FREE_KEYS = ("threads", "data.workers")
 # Spawn keys of seeds: for the noise of a batch, and for all other randomness of a process.
 NOISE, PROCESS = (2,), (3,)
 
@@ -62,18 +68,35 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in output= after its last finished epoch"
     )
-    args = parser.parse_args(argv)
-    recipes = [word for word in args.words if "=" not in word]
-    overrides = [word for word in args.words if "=" in word]
+    args = parser.parse_intermixed_args(argv)
     show_messages(sys.stdout)
-    try:
-        if len(recipes) > 1:
-            raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
-        run = Run(read_recipe(find_recipe(*recipes), overrides), args.resume)
-        run.train()
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"train.py: {error}")
-    run.finish()
+    end_on_signals()
+    end_with_launcher()
+    with ending_in_a_sentence("train.py", "stopped; --resume continues after the last finished epoch."):
+        run = Run(read_words(args.words, args.resume), args.resume)
+        try:
+            run.train()
+            run.finish()
+        finally:
+            run.folder.release()
+
+
+def read_words(words: list[str], resume: bool) -> Recipe:
+    """The recipe that is named among the words, with their overrides.
+
+    Without a name it is the default recipe, or to resume the recipe of the run in `output`.
+
+    Raises:
+        ValueError: two names, or as in `read_recipe`.
+    """
+    names, overrides = [w for w in words if "=" not in w], [w for w in words if "=" in w]
+    if len(names) > 1:
+        raise ValueError(f"{len(names)} recipes were given ({', '.join(names)}); accepted is one.")
+    recipe = read_recipe(find_recipe(*names), overrides)
+    folder = RunFolder(recipe.output)
+    if resume and not names and folder.exists:
+        return read_recipe(folder.recipe_path, [f"output={recipe.output}", *overrides])
+    return recipe
 
 
 class Run:
@@ -88,7 +111,23 @@ class Run:
         self.recipe = recipe
         self.folder = RunFolder(recipe.output)
         self.accelerator = make_accelerator(recipe)
-        self.check_folder(resume)
+        on_main(self.accelerator, self.folder.claim)
+        try:
+            self.prepare(resume)
+        except BaseException:
+            self.folder.release()
+            raise
+
+    def prepare(self, resume: bool) -> None:
+        """Check everything, load the data, build the model, and find where the training begins."""
+        recipe = self.recipe
+        if resume:
+            check_same_recipe(self.folder, recipe)
+        elif self.folder.exists:
+            raise ValueError(
+                f"output={str(self.folder)!r} holds a run already; pass --resume to continue it, "
+                "or output=FOLDER for another folder."
+            )
         self.data = load_data(recipe)
         if self.data.skipped:
             logger.info(f"data: skipped {self.data.skipped} broken files")
@@ -102,28 +141,19 @@ class Run:
             context=self.model.context != "none",
         )
         self.check_stages()
-        self.progress, self.state = last_progress(self.folder.states) if resume else (Progress(), None)
+        self.progress, self.state = Progress(), None
+        names, data = [stage.name for stage in self.stages], identify(self.data)
+        if resume:
+            self.progress, self.state = continue_run(self.accelerator, self.folder, names, data)
         borrowed = []
         if recipe.stages_from and self.state is None:
-            borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages)
+            borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages, data)
         if not resume:
             self.open_folder()
-        self.borrow_stages(borrowed)
-
-    def check_folder(self, resume: bool) -> None:
-        """ValueError if the folder holds a run, or with `resume` if it holds none with this recipe."""
-        if resume and not self.folder.exists:
-            raise ValueError(f"--resume: output={str(self.folder)!r} holds no run to continue.")
-        if resume:
-            before, now = (flat(asdict(r)) for r in (read_recipe(self.folder.recipe_path), self.recipe))
-            changed = [key for key in now if key not in FREE_KEYS and now[key] != before.get(key)]
-            if changed:
-                raise ValueError(f"--resume: the run in {str(self.folder)!r} has another {changed[0]!r}.")
-        elif self.folder.exists:
-            raise ValueError(
-                f"output={str(self.folder)!r} holds a run already; pass --resume to continue it, "
-                "or output=FOLDER for another folder."
-            )
+        if borrowed:
+            source = RunFolder(recipe.stages_from)
+            self.progress = on_main(self.accelerator, copy_stages, self.model, source, self.folder, borrowed)
+        self.progress.data, self.progress.machine = data, count_machine(self.accelerator)
 
     def check_stages(self) -> None:
         """ValueError for a plan without stages, an unknown split, or a split of too few batches."""
@@ -154,29 +184,14 @@ class Run:
             )
         self.accelerator.wait_for_everyone()
 
-    def borrow_stages(self, stages: list[Stage]) -> None:
-        """Copy the weights and the training time of these stages from the run in `stages_from`.
-
-        A part of another shape in this run, which the stages did not train, keeps its fresh weights.
-        """
-        if not stages:
-            return
-        source = RunFolder(self.recipe.stages_from)
-        seconds = source.read_metrics()["seconds"]
-        if self.accelerator.is_main_process:
-            for stage in stages:
-                checkpoint.load_weights(self.model, source.stage_weights(stage.name), fitting=True)
-                checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
-        self.accelerator.wait_for_everyone()
-        self.progress = Progress(len(stages), seconds={stage.name: seconds[stage.name] for stage in stages})
-
     def train(self) -> None:
         """Train all stages that are not finished."""
         if self.recipe.trackers:
             self.accelerator.init_trackers("logs")
         while self.progress.stage < len(self.stages):
-            self.train_stage(self.stages[self.progress.stage])
-            self.progress = Progress(self.progress.stage + 1, seconds=self.progress.seconds)
+            stage = self.stages[self.progress.stage]
+            self.train_stage(stage)
+            self.progress = self.progress.next_stage(stage.name, self.folder)
 
     def train_stage(self, stage: Stage) -> None:
         """Train the remaining epochs of a stage, and keep the weights with the best validation return."""
@@ -198,7 +213,7 @@ class Run:
             seconds = self.progress.seconds.get(stage.name, 0.0) + time.perf_counter() - start
             self.progress.seconds[stage.name] = seconds
             self.log(stage, epoch, scores, seconds)
-            save_progress(self.accelerator, self.folder.states, self.progress)
+            save_progress(self.accelerator, self.folder, self.progress, stage.name)
         self.accelerator.free_memory()
 
     def keep_if_best(self, stage: Stage, scores: dict[str, float]) -> None:
@@ -217,7 +232,8 @@ class Run:
         if learned or score >= self.progress.best:
             self.progress.best = score
             if self.accelerator.is_main_process:
-                checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
+                with writing(self.folder):
+                    checkpoint.save_weights(self.model, self.folder.stage_weights(stage.name))
 
     def log(self, stage: Stage, epoch: int, scores: dict[str, float], seconds: float) -> None:
         """Log the scores of an epoch to the trackers and to the screen."""
@@ -305,6 +321,7 @@ class Run:
             "seconds": self.progress.seconds,
             "machine": describe_machine(self.accelerator),
             "version": dtram_hub.__version__,
+            "data": self.progress.data,
         }
         write_report(self.folder, self.evaluator, self.data, self.stages, facts, self.recipe.mean_steps)
         minutes = sum(self.progress.seconds.values()) / 60
@@ -316,28 +333,6 @@ def find_recipe(word: str = "digits") -> Path:
     """The path of a recipe: `word` itself, or the file in `recipes/` with this name."""
     named = RECIPES / f"{word}.yaml"
     return named if named.is_file() and not Path(word).is_file() else Path(word)
-
-
-def flat(values: dict, prefix: str = "") -> dict:
-    """Flatten nested values to one level, by their full keys."""
-    found = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
-
-
-def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Load a saved state; ValueError if it is damaged, or of another model or optimizer."""
-    try:
-        accelerator.load_state(str(state))
-        fits = all("lr_scale" in group for group in optimizer.param_groups)
-    except (RuntimeError, ValueError, KeyError, OSError, EOFError, SafetensorError, UnpicklingError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"--resume: the state in {str(state)!r} does not fit this version of the package; "
-            "accepted is a state that this version wrote. Start again with another output=FOLDER."
-        )
 
 
 if __name__ == "__main__":

@@ -81,7 +81,6 @@ class Data:
     class_names: list[str]
     skipped: int = 0
     identity: dict[str, str] = field(default_factory=dict)
-    identity: dict[str, str] = field(default_factory=dict)
 
 
 def join(splits: dict[str, Split | Stream], names: list[str]) -> Split | Joined | Stream:

@@ -43,6 +43,9 @@ class Answers:
 class Evaluator:
     """Runs a model over a split, shared among processes. Every process gets all results, on the CPU.
 
+    The model runs in the precision of its weights, as it does for its users. In the precision of a mixed
+    training, answers near a threshold would differ from theirs.
+
     model: on the accelerator's device; every call puts it into evaluation mode.
     normalise: on the same device.
     accelerator: the accelerator of the process.
@@ -59,8 +62,7 @@ class Evaluator:
         """`DTRAM.predict` for every image of a split."""
         parts = []
         for _, images in self._batches(split):
-            with self.accelerator.autocast():
-                found = self.model.predict(images, stop_threshold)
+            found = self.model.predict(images, stop_threshold)
             parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
         return Answers(*self._gather(parts, len(split)), labels=split.labels)
 
@@ -78,8 +80,7 @@ class Evaluator:
         parts = []
         for index, images in self._batches(split):
             given = None if locations is None else locations[index].to(images.device)
-            with self.accelerator.autocast():
-                rollout = self.model.rollout(images, locations=given)
+            rollout = self.model.rollout(images, locations=given)
             parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
         logits, stop_probs = self._gather(parts, len(split))
         return logits, stop_probs

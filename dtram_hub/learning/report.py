@@ -64,6 +64,7 @@ def write_report(
         "curves": curves,
         "stage_kinds": {stage.name: stage.kind for stage in stages},
         "test_images": len(test),
+        "precision": str(next(evaluator.model.parameters()).dtype).removeprefix("torch."),
     } | facts
     if budget:
         metrics["budget"] = asdict(budget)

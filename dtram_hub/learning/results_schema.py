@@ -61,6 +61,8 @@ class Metrics(Part):
     machine: str | None = None
     version: str | None = None
     note: str | None = None
+    precision: Literal["float32", "float16", "bfloat16", "float64"] | None = None
+    data: dict[str, str] = {}
     spearman_steps_difficulty: FiniteFloat | None = None
 
     @model_validator(mode="after")

@@ -1,20 +1,40 @@
-"""Resuming a killed run from its last whole state, and starting a run from the stages of another run."""
+"""Resuming a killed run: its states on disk, their checksums, and what must not have changed since.
+
+checkpoints/SSS-EEEEE/      the state after epoch E of stage S; the last two states are kept
+    model.safetensors, optimizer.bin, random_states_*.pkl    written by accelerate
+    best.safetensors        a copy of the best weights of the stage so far
+    progress.json           see `Progress`
+    SHA256SUMS              checksums of all other files, for `sha256sum --check`
+"""
 
 import json
+import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import file_digest, sha256
 from pathlib import Path
+from pickle import UnpicklingError
 
+import torch
 from accelerate import Accelerator
+from accelerate.logging import get_logger
+from safetensors import SafetensorError
 
-from ..checks import check_choice
-from .curriculum import Stage
+from ..data.splits import Data
+from ..files import replacing, write_text
+from .machine import count_machine, on_main
 from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
 
-# Arguments of the model that a kind of stage does not use. Runs that differ in them can share its stages.
-NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
-NOT_IN_ENCODER = {"glimpse_crop", "glimpse_size", "crop_mode", "location_std", "locator"}
+SUMS, PROGRESS, BEST = "SHA256SUMS", "progress.json", "best.safetensors"
+WHOLE = {PROGRESS, BEST, "model.safetensors", "optimizer.bin"}  # every state has these files
+FREE_KEYS = ("output", "threads", "data.workers")  # keys that do not affect what is learned
+KEPT = 2  # if the newest state is damaged, the one before it costs an epoch
+AGAIN = "No whole state is left; start again with another output=FOLDER."
+
+logger = get_logger(__name__)
 
 
 @dataclass
@@ -25,87 +45,212 @@ class Progress:
     epochs_done: finished epochs of this stage.
     best: best validation return of this stage.
     seconds: training time of each stage, by name.
+    weights: checksum of the weights of each finished stage, by name.
+    data: `identify` of the images that the run learns from.
+    machine: numbers of processes and of CPU threads.
     """
 
     stage: int = 0
     epochs_done: int = 0
     best: float = -1.0
     seconds: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, int] = field(default_factory=dict)
+
+    def next_stage(self, finished: str, folder: RunFolder) -> "Progress":
+        """The progress after the stage `finished`, whose weights in `folder` will not change again."""
+        weights = self.weights | {finished: checksum(folder.stage_weights(finished))}
+        return replace(self, stage=self.stage + 1, epochs_done=0, best=-1.0, weights=weights)
 
 
-def save_progress(accelerator: Accelerator, folder: Path, progress: Progress) -> None:
-    """Write weights, optimizer, random states and progress as a new state, then remove the older state.
+def save_progress(accelerator: Accelerator, folder: RunFolder, progress: Progress, stage: str) -> None:
+    """Write weights, optimizer, random states and progress as a new state, then remove the oldest state.
 
     A whole state therefore exists at any moment after the first epoch, and `last_progress` finds it.
+
+    Args:
+        accelerator: with the model and the optimizer of the stage prepared.
+        folder: the run.
+        progress: its progress.
+        stage: name of the stage in training, whose best weights lie in the folder.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
     """
-    partial = folder / "partial"
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()  # every process writes its own random state
-    if accelerator.is_main_process:
-        (partial / "progress.json").write_text(json.dumps(asdict(progress), allow_nan=False))
-        whole = folder / f"{progress.stage:03d}-{progress.epochs_done:05d}"
-        older = [path for path in folder.glob("[0-9]*") if path != whole]
-        shutil.rmtree(whole, ignore_errors=True)
-        partial.rename(whole)
-        for path in older:
-            shutil.rmtree(path)
+    partial = folder.partial_state
+    with writing(folder):
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()  # every process writes its own random state
+        if accelerator.is_main_process:
+            shutil.copyfile(folder.stage_weights(stage), partial / BEST)  # a link would share its damage
+            (partial / PROGRESS).write_text(json.dumps(asdict(progress), allow_nan=False))
+            lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
+            write_text(partial / SUMS, "".join(lines))
+            whole = folder.states / f"{progress.stage:03d}-{progress.epochs_done:05d}"
+            shutil.rmtree(whole, ignore_errors=True)
+            partial.rename(whole)
+            for path in states(folder)[:-KEPT]:
+                shutil.rmtree(path)
     accelerator.wait_for_everyone()
 
 
-def last_progress(folder: Path) -> tuple[Progress, Path | None]:
-    """The progress and the path of the newest state; a fresh progress and None if there is no state.
-
-    Raises:
-        ValueError: the state is damaged.
-    """
-    states = sorted(folder.glob("[0-9]*"))
-    if not states:
-        return Progress(), None
-    try:
-        return Progress(**json.loads((states[-1] / "progress.json").read_text())), states[-1]
-    except (OSError, ValueError, TypeError):
-        raise ValueError(f"the state of the run in {str(states[-1])!r} is damaged.") from None
-
-
-def shared_stages(source: Path, recipe: Recipe, stages: list[Stage]) -> list[Stage]:
-    """The first stages of this run that another, finished run has trained.
+def continue_run(
+    accelerator: Accelerator, folder: RunFolder, stages: list[str], data: dict[str, str]
+) -> tuple[Progress, Path | None]:
+    """Find the newest whole state, and put back the best weights of its stage.
 
     Args:
-        source: the folder of the other run.
-        recipe: this run's recipe; its `stages_until` names the last stage to share.
-        stages: this run's stages, in order.
+        accelerator: this run's.
+        folder: the run.
+        stages: the names of all stages.
+        data: `identify` of the images now.
+
+    Returns:
+        Its progress and its path; a fresh progress and None if there is no state yet.
 
     Raises:
-        ValueError: the other run is not finished, lacks the first stage, or has another seed, model or data.
+        ValueError: all states are damaged, the weights of a finished stage are, or the data have changed.
     """
-    folder = RunFolder(source)
-    if not folder.is_finished:
-        raise ValueError(f"stages_from={str(folder)!r} is not the folder of a finished run.")
-    kept = folder.kept_stages()
-    shared = [stage for stage in stages if stage.name in kept and not stage.dynamic]
-    if recipe.stages_until is not None:
-        names = [stage.name for stage in shared]
-        check_choice("stages_until", recipe.stages_until, names)
-        shared = shared[: names.index(recipe.stages_until) + 1]
-    if not shared or shared != stages[: len(shared)]:
+    progress, state = on_main(accelerator, last_progress, folder)
+    if state is not None:
+        check_same_data(f"--resume: the run in {str(folder)!r}", progress.data, data)
+        _tell_changes(progress.machine, count_machine(accelerator))
+        on_main(accelerator, _restore, state / BEST, folder.stage_weights(stages[progress.stage]))
+    return progress, state
+
+
+def last_progress(folder: RunFolder) -> tuple[Progress, Path | None]:
+    """The progress and the path of the newest whole state; a fresh progress and None if there is no state.
+
+    A message names a damaged newer state.
+
+    Raises:
+        ValueError: all states are damaged, or the weights of a finished stage are.
+    """
+    damaged = []
+    for state in reversed(states(folder)):
+        try:
+            progress = _read(state)
+        except ValueError as error:
+            damaged.append(str(error))
+            continue
+        for line in damaged:
+            logger.info(f"--resume: {line} The run continues from {str(state)!r}, the state before it.")
+        for name, known in progress.weights.items():
+            path = folder.stage_weights(name)
+            if not path.is_file() or checksum(path) != known:
+                raise ValueError(f"--resume: {str(path)!r} is missing or damaged. {AGAIN}")
+        return progress, state
+    if damaged:
+        raise ValueError(f"--resume: {' '.join(damaged)} {AGAIN}")
+    return Progress(), None
+
+
+def states(folder: RunFolder) -> list[Path]:
+    """The states of a run, the oldest first. Other files in their folder are left alone."""
+    found = folder.states.iterdir() if folder.states.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and re.fullmatch(r"\d{3,}-\d{5,}", path.name))
+
+
+def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Load a whole state; ValueError if it is of another model or optimizer."""
+    try:
+        accelerator.load_state(str(state))
+        fits = all("lr_scale" in group for group in optimizer.param_groups)
+    except (RuntimeError, ValueError, KeyError, OSError, EOFError, SafetensorError, UnpicklingError):
+        fits = False
+    if not fits:
         raise ValueError(
-            f"stages_from={str(folder)!r} has {', '.join(sorted(kept))}; "
-            f"this run starts with {stages[0].name}."
+            f"--resume: the state in {str(state)!r} does not fit this version of the package; "
+            "accepted is a state that this version wrote. Start again with another output=FOLDER."
         )
-    theirs, mine = asdict(read_recipe(folder.recipe_path)), asdict(recipe)
-    unused = _unused(shared, theirs["model"], mine["model"])
-    for either in (theirs, mine):
-        either["model"] = {name: value for name, value in either["model"].items() if name not in unused}
-        del either["data"]["workers"]  # training does not depend on the number of workers
-    for key in ("seed", "architecture", "model", "data"):
-        if theirs[key] != mine[key]:
-            raise ValueError(f"stages_from={str(folder)!r}: that run has another {key!r}.")
-    return shared
 
 
-def _unused(stages: list[Stage], theirs: dict, mine: dict) -> set[str]:
-    """The arguments of the model in which two runs with these shared stages may differ."""
-    if any(stage.kind != "encoder" for stage in stages):
-        return NOT_IN_RAM
-    answers_itself = "last" not in (theirs.get("aggregate"), mine.get("aggregate"))
-    return NOT_IN_RAM | NOT_IN_ENCODER | ({"aggregate"} if answers_itself else set())
+def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """ValueError unless the folder holds a run with this recipe. FREE_KEYS may differ."""
+    if not folder.exists:
+        raise ValueError(f"--resume: output={str(folder)!r} holds no run to continue.")
+    before, now = (_flat(asdict(each)) for each in (read_recipe(folder.recipe_path), recipe))
+    changed = [key for key in now if key not in FREE_KEYS and now[key] != before.get(key)]
+    if changed:
+        raise ValueError(f"--resume: the run in {str(folder)!r} has another {changed[0]!r}.")
+
+
+def check_same_data(whose: str, before: dict[str, str], now: dict[str, str]) -> None:
+    """ValueError unless the images and classes are those of the run `whose`; see `identify`."""
+    changed = [name for name in before | now if before.get(name) != now.get(name)]
+    if changed:
+        raise ValueError(
+            f"{whose} learned from other data: {' and '.join(changed)} changed; accepted are the same "
+            "images in the same classes. Start again with another output=FOLDER."
+        )
+
+
+def identify(data: Data) -> dict[str, str]:
+    """Checksums by which other data are known: `Data.identity`, and one of the names of the classes."""
+    names = "\n".join(data.class_names).encode(errors="surrogateescape")
+    return {"classes": sha256(names).hexdigest()} | data.identity
+
+
+def _tell_changes(before: dict[str, int], now: dict[str, int]) -> None:
+    """Say that another machine may change the last bits; `before` and `now` are `Progress.machine`."""
+    changed = [
+        f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        logger.info(
+            f"--resume: {', '.join(changed)}; the last bits of the weights may differ from one whole run."
+        )
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def writing(folder: RunFolder) -> Iterator[None]:
+    """OSError in one sentence if a file of the run cannot be written. torch and safetensors have errors of
+    their own for a full disk."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise OSError(
+            f"output={str(folder)!r} cannot be written ({reason}); make room there, then continue the run "
+            "with --resume."
+        ) from error
+
+
+def _read(state: Path) -> Progress:
+    """The progress of a state; a ValueError names its first file that is missing or damaged."""
+    sums = state / SUMS
+    if not sums.is_file():
+        raise ValueError(f"the state {str(state)!r} has no {SUMS}.")
+    lines = re.findall(r"^([0-9a-f]{64})  (.+)$", sums.read_text(errors="replace"), re.MULTILINE)
+    listed = {name: known for known, name in lines}
+    found = {path.name for path in state.iterdir() if not path.name.startswith(".")} - {SUMS}
+    for name in sorted(WHOLE | {*listed, *found}):
+        path = state / name
+        if Path(name).name != name or not path.is_file() or checksum(path) != listed.get(name):
+            raise ValueError(f"{str(path)!r} is missing or damaged.")
+    return Progress(**json.loads((state / PROGRESS).read_text()))
+
+
+def _restore(best: Path, target: Path) -> None:
+    """Put the best weights of a state back, because a killed epoch may have replaced them."""
+    with replacing(target) as temporary:
+        shutil.copyfile(best, temporary)
+
+
+def _flat(values: dict, prefix: str = "") -> dict:
+    """Flatten nested values to one level, by their full keys."""
+    found = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

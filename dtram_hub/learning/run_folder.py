@@ -4,6 +4,7 @@ Every file is written whole or not at all. This module needs only YAML and JSON,
 show and push a run without the packages of training.
 
     recipe.yaml                 the recipe; its first comments hold versions and command line
+    run.lock                    held by the process that trains here
     stages/NAME.safetensors     the weights of each stage
     checkpoints/                states for resuming, see `resume`
     metrics.json                the results; they mark the run as finished
@@ -19,6 +20,8 @@ holds the fields of `inference.uncertainty.Budget`.
 """
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -43,6 +46,8 @@ class RunFolder:
         self.recipe_path = self.path / RECIPE
         self.metrics_path = self.path / METRICS
         self.states = self.path / "checkpoints"
+        self.partial_state = self.states / "partial"
+        self._lock = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -57,8 +62,44 @@ class RunFolder:
         """Whether all stages are trained and tested."""
         return self.metrics_path.is_file()
 
+    def claim(self) -> None:
+        """Make the folder, and hold it until this process ends, however it ends.
+
+        What a killed run was writing is removed.
+
+        Raises:
+            ValueError: another process holds the folder.
+            OSError: the folder cannot be made.
+        """
+        from filelock import FileLock, Timeout  # readers of a run need no lock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "run.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"output={str(self)!r} is in use by another training; wait for its end, "
+                "or pass output=FOLDER for another folder."
+            ) from None
+        self._lock = lock
+        shutil.rmtree(self.partial_state, ignore_errors=True)
+        for folder in (self.path, self.path / "stages"):
+            for left in folder.glob("*.tmp"):
+                left.unlink()
+
+    def release(self) -> None:
+        """Give a claimed folder back, and remove it if it holds nothing."""
+        if self._lock is None:
+            return
+        Path(self._lock.lock_file).unlink()  # before the release, so that no one holds a removed file
+        self._lock.release()
+        self._lock = None
+        with suppress(OSError):
+            self.path.rmdir()
+
     def make(self) -> None:
-        """Make the folder and the folder of its stages."""
+        """Make the folder of the stages."""
         (self.path / "stages").mkdir(parents=True, exist_ok=True)
 
     def stage_weights(self, name: str) -> Path:

@@ -1,0 +1,111 @@
+"""The early end of a training: Ctrl-C, a signal to the program, the death of the launcher, a full disk."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from small_runs import SCRIPT, SMALL, command, refusal
+
+PROGRAM = [sys.executable, str(SCRIPT.parents[1] / "dtram_cli.py"), "train", *SMALL]
+LAUNCHER = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", str(SCRIPT), *SMALL]
+LONG = ["stages.ram.epochs=500"]
+
+
+def start(words: list[str], output: Path, **kwargs) -> subprocess.Popen:
+    """Start a run in a session of its own, and wait for its first state."""
+    process = subprocess.Popen(
+        [*words, *LONG, f"output={output}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **kwargs,
+    )
+    deadline = time.monotonic() + 120
+    while not any((output / "checkpoints").glob("0*")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def wait_for(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert alive == []
+
+
+def family(process: subprocess.Popen) -> list[psutil.Process]:
+    own = psutil.Process(process.pid)
+    return [own, *own.children(recursive=True)]
+
+
+def test_a_signal_to_the_program_ends_the_training_in_a_sentence(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    process = start(PROGRAM, output)
+    processes = family(process)
+    assert "is in use by another training" in refusal(f"output={output}", *LONG, "--resume")
+    assert "is in use by another training" in refusal(f"output={output}", *LONG)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    wait_for(processes)
+    assert process.returncode == 1
+    assert printed.splitlines()[-1] == (
+        "train.py: stopped; --resume continues after the last finished epoch."
+    )
+    assert "Traceback" not in printed
+    assert not [*output.rglob("*.tmp"), *output.rglob("partial")]
+
+
+def test_ctrl_c_ends_in_a_sentence(tmp_path: Path) -> None:
+    process = start(command(), tmp_path / "run")
+    processes = family(process)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    printed, _ = process.communicate(timeout=60)
+    wait_for(processes)
+    assert process.returncode == 128 + signal.SIGINT
+    assert printed.splitlines()[-1].startswith("train.py: stopped;")
+    assert "Traceback" not in printed
+
+
+def test_a_killed_launcher_takes_the_trainer_with_it(tmp_path: Path) -> None:
+    process = start(LAUNCHER, tmp_path / "run")
+    processes = family(process)
+    assert len(processes) == 2
+    process.send_signal(signal.SIGKILL)
+    wait_for(processes)
+    process.stdout.close()
+    process.wait()
+
+
+def test_nohup_is_respected() -> None:
+    code = (
+        "import os, signal; from dtram_hub.learning.interrupt import Interrupted, end_on_signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_on_signals()\n"
+        "os.kill(os.getpid(), signal.SIGHUP); print('still here')\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); end_on_signals()\n"
+        "try: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "except Interrupted as stop: print(stop.number)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["still here", str(int(signal.SIGHUP))], done.stderr
+
+
+def test_a_full_disk_ends_in_a_sentence(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    output = tmp_path / "run"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    done = subprocess.run(
+        command(f"output={output}", *LONG), capture_output=True, text=True, preexec_fn=limit
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"train.py: output='{output}' cannot be written (" in done.stderr.splitlines()[-1]
