@@ -4,7 +4,7 @@ import pytest
 
 from campaign import TARGETS, campaign
 
-CASES = {"images": 120, "folders": 40, "configs": 80, "states": 20}  # a few seconds each
+CASES = {"images": 120, "folders": 40, "configs": 80, "states": 20, "prompt": 60}  # a few seconds each
 
 
 @pytest.mark.parametrize("name", TARGETS)
