@@ -122,14 +122,14 @@ def test_help_has_examples(dtram) -> None:
         assert f"\n  dtram {name} " in printed
 
 
-def test_scripts_are_found_and_their_status_is_handed_on(dtram, monkeypatch: pytest.MonkeyPatch) -> None:
-    called = []
-    monkeypatch.setattr("subprocess.call", lambda command: called.append(command) or 3)
-    assert dtram("validate", "runs/birds", "--split", "train")[0] == 3
-    assert dtram("train", "imagefolder", "seed=1", "--resume")[0] == 3
-    validate, train = called
-    assert Path(validate[1]).is_file()
-    assert validate[2:] == ["runs/birds", "--split", "train"]
-    assert train[1:3] == ["-m", "accelerate.commands.launch"]
-    assert Path(train[3]).is_file()
-    assert train[4:] == ["imagefolder", "seed=1", "--resume"]
+def test_scripts_are_found_and_their_status_is_handed_on(dtram, tmp_path: Path) -> None:
+    code, _, complaint = dtram("validate", tmp_path, "--split", "train")
+    assert code == 1
+    assert complaint == (
+        f"validate.py: checkpoint {str(tmp_path)!r} has no config.json; accepted is a directory with both."
+    )
+    assert dtram("validate", "--split")[0] == 2
+    for name in ("validate", "train"):
+        code, printed, _ = dtram(name, "--help")
+        assert code == 0
+        assert printed.startswith(f"usage: {name}.py [-h] ")
