@@ -41,9 +41,9 @@ def saved(tmp_path: Path) -> Path:
 @pytest.fixture
 def secret(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
     """A folder that a configuration must not open, and what was opened in it."""
-    save_for_hf(
-        timm.create_model("test_resnet", num_classes=2), str(tmp_path / "secret"), safe_serialization=True
-    )
+    encoder = timm.create_model("test_resnet", num_classes=2)
+    save_for_hf(encoder, str(tmp_path / "secret"), safe_serialization=True)
+    torch.save(encoder.state_dict(), tmp_path / "secret" / "weights.pth")  # safetensors opens files unnoticed
     WATCHED[str(tmp_path / "secret")] = []
     yield tmp_path / "secret", WATCHED[str(tmp_path / "secret")]
     WATCHED.clear()
@@ -67,9 +67,9 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "transformers": transformers_of,
 }
 FILES = {  # what names a file, a repository or a device, and who refuses it
-    "checkpoint_path": ("{}/model.safetensors", LOADERS),
-    "pretrained_cfg": ({"file": "{}/model.safetensors"}, ["ours", "from_pretrained", "transformers"]),
-    "pretrained_cfg_overlay": ({"file": "{}/model.safetensors"}, ["ours", "from_pretrained", "transformers"]),
+    "checkpoint_path": ("{}/weights.pth", LOADERS),
+    "pretrained_cfg": ({"file": "{}/weights.pth"}, ["ours", "from_pretrained", "transformers"]),
+    "pretrained_cfg_overlay": ({"file": "{}/weights.pth"}, ["ours", "from_pretrained", "transformers"]),
     "pretrained": (True, ["ours", "from_pretrained"]),
     "cache_dir": ("{}", ["ours", "from_pretrained", "transformers"]),
     "pruned": (True, LOADERS),

@@ -23,6 +23,7 @@ from timm.models import (
 from timm.models._hub import download_from_hf, load_model_config_from_path
 from timm.models._pretrained import PretrainedCfg
 
+from ..checks import short
 from . import checkpoint
 from .arguments import check_each
 from .config_file import (
@@ -246,7 +247,7 @@ def _views(backbone: str, image_size: int | None, in_chans: int) -> dict:
 
 
 def _square(size: int | tuple[int, int]) -> int:
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) > 1:
-        raise ValueError(f"img_size={size!r} is not square; accepted is one side in pixels.")
-    return sides.pop()
+    sides = size if isinstance(size, list | tuple) else [size]
+    if not sides or any(side != sides[0] for side in sides):
+        raise ValueError(f"img_size={short(size)} is not square; accepted is one side in pixels.")
+    return sides[0]
