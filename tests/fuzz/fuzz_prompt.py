@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dtram_cli
-import dtram_hub  # noqa: F401  (registers the models)
+import dtram_hub.plots  # noqa: F401  (registers the models; a slow import is no hang)
 from campaign import FINE, REFUSED
 
 ANSI, TITLE, TURN = "\x1b[31mred", "\x1b]0;title\x07", "exe\u202egnp"
@@ -141,7 +141,7 @@ def _call(words: list[str]) -> tuple[int, str, str]:
     """Run the program; its exit code, and what it printed on stdout and stderr."""
     out, err, argv = io.StringIO(), io.StringIO(), sys.argv
     before = signal.signal(signal.SIGALRM, _hang)
-    signal.alarm(5)
+    signal.alarm(10)
     sys.argv = ["dtram", *words]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
