@@ -280,6 +280,10 @@ def test_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tmp_
         (["architecture=resnet18"], "architecture='resnet18' is not a DT-RAM"),
         (["trackers=[wandb]"], "trackers='wandb' is not installed; accepted here: tensorboard"),
         (["trackers=[tensorbord]"], "trackers='tensorbord' is not one of 'aim'"),
+        (
+            ["architecture=dtram", "model.backbone=test_resnet", "encoder_weights=timm"],
+            "encoder_weights='timm': the weights of 'test_resnet' could not be fetched from http://127.0.0.1",
+        ),
         (["nowhere.yaml"], "recipe 'nowhere.yaml' is not a file"),
         (
             ["data.options.max_cluter=3"],

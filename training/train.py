@@ -130,7 +130,7 @@ class Run:
             )
         self.data = load_data(recipe)
         if self.data.skipped:
-            logger.info(f"data: skipped {self.data.skipped} broken files")
+            logger.info(f"data: skipped {self.data.skipped} unreadable images")
         self.model = build_model(recipe, len(self.data.class_names))
         normalise = Normalise(self.model.pretrained_cfg).to(self.accelerator.device)
         self.evaluator = Evaluator(self.model, normalise, self.accelerator, 4 * recipe.batch_size)

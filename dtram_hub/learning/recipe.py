@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 import timm
 import torch
 from accelerate.utils import set_seed
+from huggingface_hub import constants
+from huggingface_hub.utils import logging as hub_logging
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from timm.models import split_model_name_tag
@@ -131,6 +133,7 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
 
     Raises:
         ValueError: another number of classes, an unknown architecture, or weights that do not fit.
+        ConnectionError: the Hub does not give the encoder's weights.
     """
     set_seed(recipe.seed)
     asked = recipe.model.get("num_classes", num_classes)
@@ -144,10 +147,28 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
         raise ValueError(f"architecture={recipe.architecture!r} has no such tag.{nearest(tag, tags)}")
     model = timm.create_model(recipe.architecture, **recipe.model | {"num_classes": num_classes})
     model.pretrained_cfg |= TRANSFORM
-    if recipe.encoder_weights:
-        model.load_encoder(None if recipe.encoder_weights == "timm" else recipe.encoder_weights)
+    if recipe.encoder_weights == "timm":
+        _fetch_encoder(model)
+    elif recipe.encoder_weights:
+        model.load_encoder(recipe.encoder_weights)
     # channels_last makes convolutions several times as fast, on CPUs and GPUs.
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def _fetch_encoder(model: DTRAM) -> None:
+    """Load timm's weights into the encoder; ConnectionError if neither the Hub nor the cache has them."""
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()  # the client would print a line for each of its attempts
+    try:
+        model.load_encoder()
+    except OSError as error:
+        raise ConnectionError(
+            f"encoder_weights='timm': the weights of {model.backbone!r} could not be fetched from "
+            f"{constants.ENDPOINT} ({type(error).__name__}), and the cache does not have them; accepted is "
+            "also the path of a .safetensors file."
+        ) from None
+    finally:
+        hub_logging.set_verbosity(level)
 
 
 def _build(kind: type, values: dict, key: str = "") -> Any:
