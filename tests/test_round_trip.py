@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import dtram_hub
 from conftest import tiny_model
@@ -125,7 +126,11 @@ def test_locations_of_each_step_follow_the_number_of_steps(steps: int, tmp_path:
     [
         (lambda model: None, ["a", "b"], "it names 2 labels for 3 classes"),
         (lambda model: model.head.weight.data.fill_(torch.nan), None, "'head.weight' holds NaN or infinity"),
-        (lambda model: model.encoder_kwargs.update(norm=torch.nn.BatchNorm2d), None, "'norm' is not serial"),
+        (
+            lambda model: model.encoder_kwargs.update(norm=torch.nn.BatchNorm2d),
+            None,
+            "model_args has 'norm', which is no keyword",
+        ),
         (
             lambda model: model.encoder_kwargs.update(nope=1),
             None,
@@ -161,3 +166,18 @@ def test_files_have_the_permissions_that_the_user_gives_to_files(mask: int, tmp_
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == dict.fromkeys(("config.json", "model.safetensors", "stage.safetensors"), 0o666 & ~mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_saved_in_half_precision_answers_in_transformers(dtype: torch.dtype, tmp_path: Path) -> None:
+    """The pipeline keeps the precision of the file, also on a CPU."""
+    transformers = pytest.importorskip("transformers")
+    words = {"num_classes": 3, "context": "resize", "glimpse_size": 40}
+    model = timm.create_model("dtram_test_resnet", **SMALL | words)
+    torch.nn.init.normal_(model.encoder.fc.weight)
+    model.to(dtype).save_pretrained(tmp_path, list("abc"))
+    classify = transformers.pipeline("image-classification", model=str(tmp_path), dtype=dtype)
+    assert next(classify.model.parameters()).dtype == dtype
+    answer = classify(Image.new("RGB", (96, 96), (255, 0, 0)), top_k=3)
+    assert {row["label"] for row in answer} == set("abc")
+    assert sum(row["score"] for row in answer) == pytest.approx(1, abs=0.02)

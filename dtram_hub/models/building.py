@@ -100,8 +100,15 @@ def create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
             model.load_encoder(cache_dir=kwargs.get("cache_dir"))
         return model.to(dtype=dtype)
 
-    loading = {"pretrained_cfg": asked.cfg, "pretrained_filter_fn": checkpoint.sound}
+    # Weights for the same channels must stay as they are; older versions of timm take them for three.
+    adapted = asked.cfg.first_conv if kwargs["in_chans"] != asked.cfg.input_size[0] else None
+    loading = {
+        "pretrained_cfg": replace(asked.cfg, first_conv=adapted),
+        "pretrained_filter_fn": checkpoint.sound,
+    }
     model = build_model_with_cfg(build, variant, pretrained and asked.whole, **loading, **kwargs)
+    for stated in (model.pretrained_cfg, getattr(model, "_traits", {})):
+        stated["first_conv"] = asked.cfg.first_conv
     classes = kwargs.get("num_classes", asked.cfg.num_classes)
     side = kwargs.get("image_size", IMAGE_SIZE)
     adapt(model.pretrained_cfg, kwargs["in_chans"], side, kwargs.get("aggregate"), classes)

@@ -19,7 +19,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from ..files import replacing, write_text
-from .config_file import CONFIG, check_config, read_config
+from .config_file import CONFIG, check_config, check_model_args, read_config
+from .preprocessing import saved_cfg
 from .weights_file import check_finite, check_floats, read_header
 
 WEIGHTS = "model.safetensors"
@@ -82,24 +83,31 @@ def save(model: nn.Module, directory: str | Path, class_names: list[str] | None 
         # safetensors has no channels_last; the copy leaves the caller's model unchanged.
         model = deepcopy(model).to(memory_format=torch.contiguous_format)
     model = _of_its_steps(model)
-    # The tag names the weights that the model was created with, not the present ones.
-    facts = {"pretrained_cfg": {"tag": None}} | ({"label_names": list(class_names)} if class_names else {})
+    facts = {"pretrained_cfg": saved_cfg(model)} | ({"label_names": list(class_names)} if class_names else {})
     with tempfile.TemporaryDirectory() as folder:
-        save_for_hf(model, folder, model_config=facts, model_args=model.arguments(), safe_serialization=True)
-        config = read_config(folder)
-        # transformers passes the number of classes itself, and a keyword must not come twice.
-        del config["model_args"]["num_classes"]
         try:
-            check_config(config)
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                empty = type(model)(**model.arguments())
-            check_weights(Path(folder) / WEIGHTS, empty)
-            check_finite(model.state_dict())
+            config = _write(model, Path(folder), facts)
         except ValueError as error:
             raise ValueError(f"the model cannot be saved, because it could not be loaded: {error}") from None
         with replacing(Path(directory) / WEIGHTS) as temporary:
             shutil.copyfile(Path(folder) / WEIGHTS, temporary)
     write_text(Path(directory) / CONFIG, json.dumps(config, indent=2, allow_nan=False))
+
+
+def _write(model: nn.Module, folder: Path, facts: dict) -> dict:
+    """Write model.safetensors and return config.json's content; ValueError unless they make a checkpoint."""
+    check_model_args(model.pretrained_cfg["architecture"], model.arguments())
+    check_finite(model.state_dict())
+    save_for_hf(model, str(folder), model_config=facts, model_args=model.arguments(), safe_serialization=True)
+    config = read_config(folder)
+    # transformers passes the number of classes itself, and a keyword must not come twice.
+    del config["model_args"]["num_classes"]
+    config["pretrained_cfg"].pop("label_names", None)  # the present names stand beside it
+    check_config(config)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        empty = type(model)(**model.arguments())
+    check_weights(folder / WEIGHTS, empty)
+    return config
 
 
 def _of_its_steps(model: nn.Module) -> nn.Module:

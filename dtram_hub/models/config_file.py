@@ -83,7 +83,7 @@ def check_encoder_args(backbone: str, names: set[str], arguments: Mapping[str, o
         if name not in keywords_of(backbone):
             raise ValueError(f"model_args has {short(name)}, which is no keyword of {backbone!r}.")
         value = arguments[name]
-        for item in value if isinstance(value, list) and len(value) <= LONGEST_LIST else [value]:
+        for item in value if isinstance(value, list | tuple) and len(value) <= LONGEST_LIST else [value]:
             if not _is_plain(item):
                 raise ValueError(
                     f"model_args.{name}={short(value)}; accepted are short words, finite numbers up to "

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import timm
-from timm.models._pretrained import PretrainedCfg
+from timm.models._pretrained import PretrainedCfg, filter_pretrained_cfg
 from torch import nn
 
 from .encoder import module_names
@@ -43,6 +43,17 @@ def forget_names(cfg: dict) -> None:
     """Remove the names of the classes, which belong to another classifier."""
     for key in ("label_names", "label_descriptions"):
         cfg.pop(key, None)
+
+
+def saved_cfg(model: nn.Module) -> dict:
+    """The part of a model's configuration that a checkpoint keeps: no source of weights, no names of classes.
+
+    The tag names the weights that the model was created with, not the present ones.
+    """
+    cfg = filter_pretrained_cfg(model.pretrained_cfg, remove_source=True) | {"tag": None}
+    for key in ("state_dict", "architecture", "label_names", "label_descriptions", "label_offset"):
+        cfg.pop(key, None)
+    return cfg | {"num_classes": model.num_classes}
 
 
 def own_cfg(model: nn.Module) -> dict:

@@ -76,7 +76,11 @@ VALUES = st.one_of(
     PLAIN, st.lists(PLAIN, max_size=4), st.dictionaries(st.sampled_from(KEYS), PLAIN, max_size=2),
     st.integers(2, 300).map(lambda depth: json.loads("[" * depth + "]" * depth)),
 )  # fmt: skip
-LIES = st.tuples(st.one_of(st.sampled_from(PLACES), NEW), VALUES, st.booleans())
+LOADS = st.sampled_from([("model_args", key) for key in [*LOADING, "backbone"]])
+LIES = st.one_of(
+    st.tuples(st.one_of(st.sampled_from(PLACES), NEW), VALUES, st.booleans()),
+    st.tuples(LOADS, st.sampled_from(FILES), st.just(False)),
+)
 TEXTS = st.sampled_from([None] * 20 + ["[" * 200_000, '{"model_args":' * 100_000, "", "null", "[1]", "\x00"])
 DAMAGE = st.one_of(
     *[st.none()] * 3,
