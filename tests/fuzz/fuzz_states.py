@@ -24,7 +24,8 @@ CONTENT = ["model.safetensors", "optimizer.bin", "best.safetensors", "progress.j
 FILES = [f"{state}/{name}" for state in STATES for name in (*CONTENT, "SHA256SUMS")]
 FILES += ["stages/encoder.safetensors", "stages/ram_2.safetensors", "recipe.yaml", "metrics.json"]
 RECIPE = {"seed": 3, "data": {"source": "digits"}, "model": {"num_steps": 2}}
-ROW = {"model": "RAM", "stage": "ram_2", "mean_steps": 2.0, "accuracy": 0.7, "validation_accuracy": 0.6}
+SCORES = {"mean_steps": 2.0, "accuracy": 0.7, "validation_accuracy": 0.6}
+ROW = {"model": "RAM", "stage": "ram_2", "num_steps": 2} | SCORES
 
 
 @dataclass
