@@ -23,7 +23,7 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "glimpse": ("models.glimpse",),
     "hub": ("sharing.push", "sharing.pull"),
     "losses": ("learning.losses",),
-    "metrics": ("learning.metrics",),
+    "metrics": ("learning.metrics", "learning.step_accuracy"),
     "mnist": ("data.mnist",),
     "model": ("models.dtram", "models.records"),
     "policy": ("models.location", "models.stopping", "inference.budget"),

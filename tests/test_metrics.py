@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dtram_hub.learning.metrics import StepAccuracy, accuracy_at, confidences, threshold_curve
+from dtram_hub.learning.metrics import accuracy_at, confidences, threshold_curve
+from dtram_hub.learning.step_accuracy import StepAccuracy
 from dtram_hub.models.flops import accuracy_at_mean_steps
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..data.splits import Split, index_batches
 from ..models.dtram import DTRAM
 from ..models.normalise import Normalise
-from .metrics import StepAccuracy
 
 
 @dataclass
@@ -29,6 +28,9 @@ class Answers:
 
     def scores(self) -> dict:
         """The values of `StepAccuracy`: accuracy, mean_steps, step_histogram and accuracy_by_steps."""
+        # `evaluate` imports all of transformers where it is installed, which takes seconds.
+        from .step_accuracy import StepAccuracy
+
         metric = StepAccuracy(keep_in_memory=True)
         metric.add_batch(predictions=self.logits.argmax(-1), references=self.labels, steps=self.steps)
         return metric.compute()
