@@ -1,7 +1,7 @@
 """A small architecture of every module of timm: built, trained, fitted with a new classifier, run; as shapes.
 
-Modules whose smallest model has more than 60 million parameters, or takes seconds to build, are left to the long
-suite, which has every architecture.
+Modules whose smallest model has more than 60 million parameters, or takes seconds to build, are left to the
+long suite, which has every architecture.
 """
 
 import pytest
