@@ -65,7 +65,8 @@ def test_a_signal_to_the_program_ends_the_training_in_a_sentence(tmp_path: Path)
 def test_ctrl_c_ends_in_a_sentence(tmp_path: Path) -> None:
     process = start(command(), tmp_path / "run")
     processes = family(process)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    for _ in range(3):  # an impatient user
+        os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     wait_for(processes)
     assert process.returncode == 128 + signal.SIGINT

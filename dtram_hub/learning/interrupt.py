@@ -9,6 +9,7 @@ ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 # Variables that `accelerate launch` and torchrun set for the processes that they start.
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 INTERVAL = 0.5  # seconds between two looks at the launcher
+PATIENCE = 30.0  # seconds for files to be closed and other processes to be left
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,11 +21,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP raise `Interrupted` in the main thread, so that files are closed and removed.
+    """Let Ctrl-C, SIGTERM and SIGHUP raise `Interrupted` in the main thread, so that files are closed.
 
-    A process that ignores a signal, as under nohup, goes on ignoring it.
+    Further signals do not disturb this end, and a process that hangs in it is cut off. A process that ignores
+    a signal, as under nohup, goes on ignoring it.
     """
-    for number in ENDING:
+    for number in (signal.SIGINT, *ENDING):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
@@ -39,6 +41,11 @@ def end_with_launcher() -> None:
 
 
 def _interrupt(number: int, _: object) -> None:
+    for ending in (signal.SIGINT, *ENDING):  # launchers and terminals may send several
+        signal.signal(ending, signal.SIG_IGN)
+    timer = threading.Timer(PATIENCE, os._exit, [128 + number])
+    timer.daemon = True
+    timer.start()
     raise Interrupted(number)
 
 
