@@ -142,7 +142,8 @@ script(
 @dtram.command()
 @click.argument("folder", type=FOLDER)
 @click.argument("repo")
-def card(folder: Path, repo: str) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a README.md that is there.")
+def card(folder: Path, repo: str, overwrite: bool) -> None:
     """Write README.md, the model card of a run, for editing before a push.
 
     REPO is the org/name on the Hub that the card shows. Without a README.md, `push` writes the card itself.
@@ -153,7 +154,7 @@ def card(folder: Path, repo: str) -> None:
     from dtram_hub.prompt import say
     from dtram_hub.sharing.cards import write_card
 
-    say(write_card(folder, repo))
+    say(write_card(folder, repo, overwrite))
 
 
 @dtram.command()

@@ -76,7 +76,12 @@ def test_push_pull_card(dtram, hub: LoopbackHub, tmp_path: Path, monkeypatch: py
     code, printed, _ = dtram("info", tmp_path / "copy", "--json")
     assert json.loads(printed)["encoder"] == "glimpse_convnet"
     assert json.loads(dtram("info", "me/cli@v1", "--json")[1])["classes"] == 3
-    code, printed, _ = dtram("card", tmp_path / "copy", "me/cli")
+    (tmp_path / "copy" / "README.md").write_text("edited by hand")
+    code, _, complaint = dtram("card", tmp_path / "copy", "me/cli")
+    assert code == 1
+    assert complaint.endswith("may have been edited; --overwrite replaces it.")
+    assert (tmp_path / "copy" / "README.md").read_text() == "edited by hand"
+    code, printed, _ = dtram("card", tmp_path / "copy", "me/cli", "--overwrite")
     assert 'create_model("hf-hub:me/cli"' in Path(printed.strip()).read_text()
     code, _, complaint = dtram("pull", "me/cli", tmp_path / "copy")
     assert code == 1

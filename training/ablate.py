@@ -27,7 +27,7 @@ from dtram_hub.learning.interrupt import end_on_signals
 from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.plots import plot_variants
-from dtram_hub.prompt import ending_in_a_sentence
+from dtram_hub.prompt import ending_in_a_sentence, say
 
 TRAIN = Path(__file__).parent / "train.py"
 
@@ -129,7 +129,7 @@ def run(study: Study, name: str, seed: int, overrides: list[str]) -> bool:
         words.append(f"stages_from={folder_of(study, variant.shares, seed)}")
         words += [f"stages_until={variant.until}"] if variant.until else []
     words += ["--resume"] if folder.exists else []
-    print(f"== {name}, seed {seed}", flush=True)
+    say(f"== {name}, seed {seed}")
     return subprocess.call([sys.executable, str(TRAIN), *words]) == 0
 
 
@@ -174,7 +174,8 @@ def write(output: Path, rows: list[dict]) -> None:
         steps, accuracy = ([row[key] for row in found] for key in ("mean_steps", "accuracy"))
         lines.append(f"| {variant} | {model} | {spread(steps)} | {spread(accuracy, 100)} | {each} |")
     write_text(output / "tables.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    for line in lines:
+        say(line)
     stages = {}  # without rows of kind "comparison"
     for (variant, _), found in groups.items():
         if found[0]["kind"] == "stage":

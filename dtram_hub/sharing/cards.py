@@ -95,14 +95,17 @@ def render_card(
     return ModelCard(render(bundled("model_cards/template.md"), values))
 
 
-def write_card(folder: Path, repo_id: str) -> Path:
+def write_card(folder: Path, repo_id: str, overwrite: bool = False) -> Path:
     """Write README.md into a run's folder, for a repository "org/name", and return its path.
 
     Raises:
-        ValueError: `repo_id` is no name of a repository, or as in `render_card`.
+        ValueError: `repo_id` is no name of a repository, there is a README.md and `overwrite` is False, or
+            as in `render_card`.
     """
     check_repo_id(repo_id)
     path = folder / CARD
+    if path.exists() and not overwrite:
+        raise ValueError(f"{str(path)!r} exists, and may have been edited; --overwrite replaces it.")
     write_text(path, render_card(folder, repo_id.partition("/")[2], f"hf-hub:{repo_id}").content)
     return path
 
