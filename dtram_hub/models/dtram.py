@@ -185,7 +185,7 @@ class DTRAM(TimmModel):
     def see(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
         """Encode one view of each row; arguments as in `view`."""
         view, first = self.view(images, locations, rows), locations is None
-        classify = bool(self.num_classes) and self.answer.asks(first)
+        classify = self.num_classes > 0 and self.answer.asks(first)
         if self.answer.needs_map or (first and self.locator.needs_map):
             features, own, cells = encode_with_map(self.encoder, view, classify)
             grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)

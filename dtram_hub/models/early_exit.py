@@ -8,8 +8,7 @@ from .records import Prediction
 
 def is_recorded() -> bool:
     """Whether torch records a graph: `torch.export`, ONNX or `torch.jit.trace`, but not `torch.compile`."""
-    is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # new in torch 2.7
-    return is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
 
 
 def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
