@@ -16,6 +16,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def one_line(text: object, longest: int | None = None) -> str:
+    """A text, such as an error's, with its lines joined, and cut to `longest` characters."""
+    return " ".join(str(text).split())[:longest]
+
+
 def say(text: object, *, error: bool = False) -> None:
     """Print one printable line at once, on stdout or, for an `error`, on stderr."""
     stream = sys.stderr if error else sys.stdout
@@ -26,7 +31,7 @@ def say(text: object, *, error: bool = False) -> None:
 
 def sentence_of(program: str, error: BaseException) -> str:
     """The last line of a program that ends with `error`."""
-    return printable(f"{program}: {' '.join(str(error).split()) or type(error).__name__}")
+    return printable(f"{program}: {one_line(error) or type(error).__name__}")
 
 
 @contextmanager

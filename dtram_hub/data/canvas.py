@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..prompt import printable
+from ..prompt import one_line, printable
 
 TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
 PROGRAMS = {"EPS"}  # formats that Pillow would hand to another program, which executes the file
@@ -187,5 +187,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its format is unknown"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join(printable(text).split())[:LONGEST_REASON]
+    text = one_line(printable(text), LONGEST_REASON)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -17,7 +17,7 @@ import pyarrow
 from accelerate.logging import get_logger
 from pyarrow import compute
 
-from ..prompt import printable
+from ..prompt import one_line, printable
 from .image_folder import SPLITS, list_images
 from .listing import list_files, quoted
 from .lists import read_list, read_mat, read_records, within
@@ -81,9 +81,9 @@ def _explaining(name: str) -> Iterator[None]:
     except datasets.exceptions.DatasetNotFoundError:
         raise ValueError(f"{source} is no data set on the Hub, or your token may not see it.") from None
     except (ConnectionError, FileNotFoundError) as error:
-        raise ConnectionError(f"{source}: {_sentence(error)}") from None
+        raise ConnectionError(f"{source}: {one_line(error)}") from None
     except (RuntimeError, *DAMAGED) as error:
-        raise ValueError(f"{source}: {_sentence(error)}") from None
+        raise ValueError(f"{source}: {one_line(error)}") from None
 
 
 def open_parquet(root: Path) -> datasets.DatasetDict:
@@ -115,7 +115,7 @@ def open_parquet(root: Path) -> datasets.DatasetDict:
             "parquet", data_files={split or "train": paths for split, paths in found.items()}
         )
     except (OSError, *DAMAGED) as error:
-        raise ValueError(f"{origin}: {_sentence(error.__cause__ or error)}") from None
+        raise ValueError(f"{origin}: {one_line(error.__cause__ or error)}") from None
     return _holding_their_images(_as_images(whole, origin), origin)
 
 
@@ -296,7 +296,3 @@ def _holding_their_images(found: datasets.DatasetDict, origin: str) -> datasets.
                     "accepted are rows that hold their images."
                 )
     return found
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())

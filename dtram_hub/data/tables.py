@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow
 from pyarrow import parquet
 
+from ..prompt import one_line
 from .listing import quoted
 
 COLUMNS = ("file_name", "label")
@@ -27,7 +28,7 @@ def read_table(path: Path) -> dict[str, str | None] | None:
     try:
         rows = list(READERS[path.suffix](path))
     except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
-        raise ValueError(f"{quoted(path)} is no table ({' '.join(str(error).split())[:160]}).") from None
+        raise ValueError(f"{quoted(path)} is no table ({one_line(error, 160)}).") from None
     if not all(any(column in row for row in rows) for column in COLUMNS):
         return None
     labels: dict[str, str | None] = {}

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from ..data.splits import Data
 from ..files import replacing, write_text
+from ..prompt import one_line
 from .machine import count_machine, on_main
 from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
@@ -32,7 +33,7 @@ SUMS, PROGRESS, BEST = "SHA256SUMS", "progress.json", "best.safetensors"
 WHOLE = {PROGRESS, BEST, "model.safetensors", "optimizer.bin"}  # every state has these files
 FREE_KEYS = ("output", "threads", "data.workers")  # keys that do not affect what is learned
 KEPT = 2  # if the newest state is damaged, the one before it costs an epoch
-AGAIN = "No whole state is left; start again with another output=FOLDER."
+AGAIN = "Start again with another output=FOLDER."
 
 logger = get_logger(__name__)
 
@@ -146,7 +147,7 @@ def last_progress(folder: RunFolder) -> tuple[Progress, Path | None]:
                 raise ValueError(f"--resume: {str(path)!r} is missing or damaged. {AGAIN}")
         return progress, state
     if damaged:
-        raise ValueError(f"--resume: {' '.join(damaged)} {AGAIN}")
+        raise ValueError(f"--resume: {' '.join(damaged)} No whole state is left. {AGAIN}")
     return Progress(), None
 
 
@@ -166,7 +167,7 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Opt
     if not fits:
         raise ValueError(
             f"--resume: the state in {str(state)!r} does not fit this version of the package; "
-            "accepted is a state that this version wrote. Start again with another output=FOLDER."
+            f"accepted is a state that this version wrote. {AGAIN}"
         )
 
 
@@ -186,7 +187,7 @@ def check_same_data(whose: str, before: dict[str, str], now: dict[str, str]) -> 
     if changed:
         raise ValueError(
             f"{whose} learned from other data: {' and '.join(changed)} changed; accepted are the same "
-            "images in the same classes. Start again with another output=FOLDER."
+            f"images in the same classes. {AGAIN}"
         )
 
 
@@ -215,12 +216,14 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def writing(folder: RunFolder) -> Iterator[None]:
-    """OSError in one sentence if a file of the run cannot be written. torch and safetensors have errors of
-    their own for a full disk."""
+    """OSError in one sentence if a file of the run cannot be written.
+
+    torch and safetensors have errors of their own for a full disk.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        reason = getattr(error, "strerror", None) or one_line(error, 160)
         raise OSError(
             f"output={str(folder)!r} cannot be written ({reason}); make room there, then continue the run "
             "with --resume."

@@ -27,6 +27,7 @@ from pathlib import Path
 import yaml
 
 from ..files import write_json, write_text
+from ..prompt import one_line
 from .results_schema import check_metrics, check_recipe
 
 RECIPE, METRICS = "recipe.yaml", "metrics.json"
@@ -135,7 +136,7 @@ class RunFolder:
             recipe = yaml.safe_load(text)
             check_recipe(recipe)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ValueError(f"{self.recipe_path} is not in the format of a run ({_line(error)}).") from None
+            raise _no_run(self.recipe_path, error) from None
         return recipe
 
     def public_recipe(self, name: str, **facts: object) -> str:
@@ -179,7 +180,7 @@ class RunFolder:
                 if metrics.get(name) is None:
                     raise ValueError(f"{name!r} is missing")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{self.metrics_path} is not in the format of a run ({_line(error)}).") from None
+            raise _no_run(self.metrics_path, error) from None
         return metrics
 
     def _read(self, path: Path) -> str:
@@ -188,7 +189,7 @@ class RunFolder:
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not in the format of a run ({_line(error)}).") from None
+            raise _no_run(path, error) from None
 
 
 def stage_rows(metrics: dict) -> list[dict]:
@@ -220,6 +221,7 @@ def _recipe_text(head: list[str], recipe: dict) -> str:
     return "\n".join([*head, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)])
 
 
-def _line(error: Exception) -> str:
+def _no_run(path: Path, error: Exception) -> ValueError:
+    """The refusal of a file that no run wrote, with the reason; a ValueError tells its own."""
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())
+    return ValueError(f"{path} is not in the format of a run ({one_line(f'{kind}{error}')}).")

@@ -24,6 +24,7 @@ from timm.models._hub import download_from_hf, load_model_config_from_path
 from timm.models._pretrained import PretrainedCfg
 
 from ..checks import short
+from ..prompt import one_line
 from . import checkpoint
 from .arguments import check_each
 from .config_file import (
@@ -41,12 +42,8 @@ from .preprocessing import IMAGE_SIZE, adapt, around
 from .shipped import SHIPPED, encoder_inside
 
 VIEWS = ("context", "context_size", "glimpse_crop", "glimpse_size", "glimpse_scales")
-SIZES = (
-    "input_size",
-    "test_input_size",
-    "min_input_size",
-    "fixed_input_size",
-)  # of the images, not the views
+# Sizes of the images, not of the views.
+SIZES = ("input_size", "test_input_size", "min_input_size", "fixed_input_size")
 
 
 @dataclass
@@ -196,7 +193,7 @@ def _encoder_of(backbone: object, tag: str | None, cache_dir: str | None) -> tup
         check_preprocessing(found)
         return architecture, PretrainedCfg(**found), arguments
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ValueError(f"backbone={backbone!r} cannot be read: {reason}") from None
 
 

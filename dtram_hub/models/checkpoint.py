@@ -19,6 +19,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from ..files import replacing, write_text
+from ..prompt import one_line
 from .config_file import CONFIG, check_config, check_model_args, read_config
 from .preprocessing import saved_cfg
 from .weights_file import check_finite, check_floats, read_header
@@ -146,9 +147,7 @@ def load(directory: str | Path, **kwargs) -> nn.Module:
         # timm calls our entry point, which checks configuration and weights again for users of timm.
         model = timm.create_model(f"local-dir:{directory}", pretrained=True, **kwargs)
     except (RuntimeError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"checkpoint {str(directory)!r} cannot be loaded: {' '.join(str(error).split())}"
-        ) from None
+        raise ValueError(f"checkpoint {str(directory)!r} cannot be loaded: {one_line(error)}") from None
     return model.eval()
 
 

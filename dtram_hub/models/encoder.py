@@ -15,21 +15,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..checks import nearest, short
+from ..prompt import one_line
 from .weights_file import check_finite, check_floats, read_header
 
 # Keywords of timm that open files, or concern the weights and not the shape.
-LOADING = {
-    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"),
-    *(
-        "pretrained_strict",
-        "pretrained_filter_fn",
-        "pruned",
-        "checkpoint_path",
-        "cache_dir",
-        "device",
-        "dtype",
-    ),
-}
+LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"}
+LOADING |= {"pretrained_strict", "pretrained_filter_fn", "pruned", "checkpoint_path"}
+LOADING |= {"cache_dir", "device", "dtype"}
 MOST_TRIED = 100e6  # parameters of the largest encoder that is tried out on the CPU
 
 
@@ -161,7 +153,7 @@ def _try_out(
     except Exception as error:  # any error means that the model does not take these views
         if isinstance(error, TypeError) and not extra:
             raise  # a keyword of the caller is wrong
-        reason = " ".join(str(error).split())[:160].rstrip(".")
+        reason = one_line(error, 160).rstrip(".")
         return reason or type(error).__name__, parameters
     return None, parameters
 
@@ -226,7 +218,7 @@ def load_encoder(encoder: nn.Module, source: str | None, loading: dict | None = 
         check_finite(trained.state_dict())
         encoder.load_state_dict(trained.state_dict())
     except (RuntimeError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         name = "timm's own" if source is None else repr(source)
         raise ValueError(f"encoder_weights={name} do not fit {kwargs['backbone']!r}: {reason}") from None
 

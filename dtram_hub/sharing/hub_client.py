@@ -14,6 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from ..learning.run_folder import METRICS, PICTURES, RECIPE
 from ..models.checkpoint import CONFIG, WEIGHTS
+from ..prompt import one_line
 
 try:
     import httpx2 as httpx  # the client of huggingface_hub 2
@@ -65,7 +66,7 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError as error:
-        raise ValueError(f"{here}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{here}: {one_line(error)}") from None
     except errors.GatedRepoError:
         raise PermissionError(
             f"{here} is gated: ask for access on its page, then log in with `hf auth login`."

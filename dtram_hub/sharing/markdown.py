@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ..prompt import printable
+from ..prompt import one_line, printable
 
 SPECIAL = re.compile(r"[&<>|`*\[\]\\$~]")
 
@@ -15,7 +15,7 @@ def as_text(value: object) -> object:
     """
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(" ".join(value.split())))
+    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable(one_line(value)))
 
 
 def render(template: Path, values: dict) -> str:
@@ -30,4 +30,4 @@ def render(template: Path, values: dict) -> str:
     try:
         return environment.from_string(template.read_text(encoding="utf-8")).render(values)
     except (TemplateError, TypeError) as error:
-        raise ValueError(f"the card cannot be written ({' '.join(str(error).split())}).") from None
+        raise ValueError(f"the card cannot be written ({one_line(error)}).") from None
