@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,15 @@ def test_a_recipe_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pytest.M
     assert train_script.find_recipe("imagefolder") == train_script.RECIPES / "imagefolder.yaml"
     (tmp_path / "imagefolder").write_text("seed: 1")
     assert train_script.find_recipe("imagefolder") == Path("imagefolder")
+
+
+def test_a_run_is_resumed_by_its_own_recipe_even_if_the_default_one_refuses_its_words(tmp_path: Path) -> None:
+    words = [f"output={tmp_path}", "model.num_steps=2", "seed=3"]
+    with pytest.raises(ValueError, match=r"mean_steps=2.8 is not a number in \[1, 2\]"):
+        train_script.read_words(words, resume=True)
+    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*words, "mean_steps=1.5"])
+    run_folder.RunFolder(tmp_path).write_recipe(asdict(recipe))
+    assert train_script.read_words(words, resume=True) == recipe
+    assert train_script.read_words(words[:1], resume=True) == recipe
+    with pytest.raises(ValueError, match=r"2 recipes were given \(a, b\); accepted is one"):
+        train_script.read_words(["a", "seed=1", "b"], resume=True)

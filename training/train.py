@@ -33,7 +33,7 @@ from dtram_hub.learning.losses import Loss
 from dtram_hub.learning.machine import count_machine, describe_machine, make_accelerator, on_main
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.recipe import Recipe, build_model, load_data, read_recipe
+from dtram_hub.learning.recipe import Recipe, build_model, load_data, read_recipe, split_words
 from dtram_hub.learning.report import write_report
 from dtram_hub.learning.resume import (
     Progress,
@@ -89,14 +89,14 @@ def read_words(words: list[str], resume: bool) -> Recipe:
     Raises:
         ValueError: two names, or as in `read_recipe`.
     """
-    names, overrides = [w for w in words if "=" not in w], [w for w in words if "=" in w]
-    if len(names) > 1:
-        raise ValueError(f"{len(names)} recipes were given ({', '.join(names)}); accepted is one.")
-    recipe = read_recipe(find_recipe(*names), overrides)
-    folder = RunFolder(recipe.output)
-    if resume and not names and folder.exists:
-        return read_recipe(folder.recipe_path, [f"output={recipe.output}", *overrides])
-    return recipe
+    name, overrides = split_words(words)
+    path = find_recipe(name) if name else find_recipe()
+    if resume and name is None:
+        outputs = [word.partition("=")[2] for word in overrides if word.startswith("output=")]
+        output = outputs[-1] if outputs else read_recipe(path).output
+        if RunFolder(output).exists:
+            path, overrides = RunFolder(output).recipe_path, [f"output={output}", *overrides]
+    return read_recipe(path, overrides)
 
 
 class Run:

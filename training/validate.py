@@ -20,7 +20,7 @@ from dtram_hub.data.splits import Data
 from dtram_hub.inference.answers import class_names
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.messages import show_messages
-from dtram_hub.learning.recipe import load_data, read_recipe
+from dtram_hub.learning.recipe import load_data, read_recipe, split_words
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.normalise import Normalise
@@ -47,11 +47,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def validate(folder: str, words: list[str], split: str, as_json: bool) -> None:
     """Print accuracy and steps of a checkpoint at every threshold; those of a RAM have none."""
-    recipes = [word for word in words if "=" not in word] or [str(Path(folder) / "recipe.yaml")]
-    if len(recipes) > 1:
-        raise ValueError(f"{len(recipes)} recipes were given ({', '.join(recipes)}); accepted is one.")
+    name, overrides = split_words(words)
     model = checkpoint.load(folder)
-    recipe = read_recipe(recipes[0], [word for word in words if "=" in word])
+    recipe = read_recipe(name or Path(folder) / "recipe.yaml", overrides)
     data = load_data(recipe)
     check_choice("--split", split, data.splits)
     check_classes(folder, model, data)

@@ -24,6 +24,7 @@ from ..data.config import DataConfig
 from ..data.sources import load
 from ..data.splits import Data
 from ..models.dtram import DTRAM
+from ..prompt import one_line
 from .curriculum import Stages
 from .losses import LossConfig
 from .optimizer import OptimizerConfig
@@ -104,8 +105,20 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         key, reason = error.full_key or "", str(error).splitlines()[0]
         raise ValueError(f"recipe key {key!r}: {reason}.") from None
     except Exception as error:
-        raise ValueError(f"recipe {str(path)!r} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"recipe {str(path)!r} is no valid YAML: {one_line(error)}") from None
     return _build(Recipe, values)
+
+
+def split_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe that words of a command line name, None if they name none; and the overrides among them.
+
+    Raises:
+        ValueError: more than one recipe.
+    """
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ValueError(f"{len(names)} recipes were given ({', '.join(names)}); accepted is one.")
+    return (names[0] if names else None), [word for word in words if "=" in word]
 
 
 def replace_old_words(values: dict) -> dict:
