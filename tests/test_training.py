@@ -18,10 +18,13 @@ from safetensors.torch import load_file
 
 import export_stage as export_script
 import train as train_script
+from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning import run_folder
+from dtram_hub.learning.recipe import load_data
 from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
-from folders import make_folder
+from dtram_hub.models.normalise import Normalise
+from folders import make_folder, pixels
 from small_runs import SCRIPT, SMALL, command, refusal, run_script, train
 
 
@@ -131,6 +134,12 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     own = [row["stage"] for row in metrics["results"] if "validation_accuracy" in row]
     assert own == ["encoder", "ram_3", "dtram"]
     assert (metrics["test_images"], metrics["precision"]) == (8, "float32")
+    held_out = load_data(train_script.read_recipe(tmp_path / "run" / "recipe.yaml")).splits["validation"]
+    images = Normalise(model.pretrained_cfg)(pixels(held_out))
+    with torch.no_grad():
+        stop_probs = model.rollout(images).stop_logits.sigmoid()  # in the precision in which users run it
+    assert 0 < model.stop_threshold < 1
+    assert model.stop_threshold == pytest.approx(threshold_for(stop_probs, 2.0), abs=1e-6)
     (root / "train" / "dog").rename(root / "train" / "ant")  # the labels of cat and dog change places
     (root / "test" / "dog").rename(root / "test" / "ant")
     words = [f"output={tmp_path / 'run'}", "--resume"]  # without the recipe, which the run keeps
