@@ -1,6 +1,7 @@
 """Shared fixtures: a Hub on the loopback interface, a model that runs anywhere, the program; one thread."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,8 @@ import dtram_cli  # noqa: E402
 from dtram_hub import DTRAM  # noqa: E402
 
 torch.set_num_threads(1)  # one of the two workers
+# A shell lets its jobs in the background ignore Ctrl-C, and the programs that they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
