@@ -188,6 +188,15 @@ def test_one_process_at_a_time_holds_a_folder_however_it_ends(tmp_path: Path) ->
     assert [path.name for path in sorted(output.iterdir())] == ["checkpoints", "stages"]
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "run", "Not a directory")):
+        with pytest.raises(
+            ValueError, match=rf"output='{path}' is no folder that can be written \({reason}\)"
+        ):
+            RunFolder(path).claim()
+
+
 def test_a_folder_that_holds_nothing_is_removed_with_the_claim(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.claim()

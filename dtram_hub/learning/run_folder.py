@@ -69,19 +69,23 @@ class RunFolder:
         What a killed run was writing is removed.
 
         Raises:
-            ValueError: another process holds the folder.
-            OSError: the folder cannot be made.
+            ValueError: another process holds the folder, or it cannot be written.
         """
         from filelock import FileLock, Timeout  # readers of a run need no lock
 
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / "run.lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        except Timeout:
+        except Timeout:  # an OSError as well
             raise ValueError(
                 f"output={str(self)!r} is in use by another training; wait for its end, "
                 "or pass output=FOLDER for another folder."
+            ) from None
+        except OSError as error:
+            raise ValueError(
+                f"output={str(self)!r} is no folder that can be written ({error.strerror}); "
+                "pass output=FOLDER for another one."
             ) from None
         self._lock = lock
         shutil.rmtree(self.partial_state, ignore_errors=True)
