@@ -18,9 +18,9 @@ from accelerate.logging import get_logger
 from pyarrow import compute
 
 from ..prompt import one_line, printable
+from .annotations import read_list, read_mat, read_records, within
 from .image_folder import SPLITS, list_images
 from .listing import list_files, quoted
-from .lists import read_list, read_mat, read_records, within
 from .tables import order_of
 
 logger = get_logger(__name__)
