@@ -177,6 +177,25 @@ def plot_glimpses(
     _save(figure, path)
 
 
+@as_they_are
+def plot_heat(path: str | Path, locations: Tensor, bins: int = 28) -> None:
+    """Draw how many of the locations fall into each part of an image.
+
+    Args:
+        path: path of the picture.
+        locations: (N, 2) in [-1, 1], (y, x).
+        bins: the number of parts along each side.
+    """
+    counts, _, _ = np.histogram2d(*locations.numpy().T, bins=bins, range=[[-1, 1], [-1, 1]])
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(counts, extent=(-1, 1, 1, -1), cmap="viridis", interpolation="nearest")
+    figure.colorbar(shown, ax=axes, label="test images")
+    axes.set(xlabel="x", ylabel="y", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axes.set_title(f"First glimpses of {len(locations)} test images", fontsize=10)
+    _save(figure, path)
+
+
 def _shown(title: str) -> str:
     """A short title for a legend, which would leave out one that begins with "_"."""
     return f"\N{HAIR SPACE}{textwrap.shorten(printable(title), 60)}"

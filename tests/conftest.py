@@ -47,7 +47,8 @@ def hub() -> LoopbackHub:
 
 def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:
     """Random heads, and a stop policy that stops half of `images` after the first look."""
-    for module in (model.stopper.net[-1], model.locator.linear, model.head):
+    policy = model.locator.query if model.locator.needs_map else model.locator.linear
+    for module in (model.stopper.net[-1], policy, model.head):
         torch.nn.init.normal_(module.weight)
     with torch.no_grad():
         model.stopper.net[-1].bias -= model.rollout(images).stop_logits[:, 0].median()
@@ -57,9 +58,8 @@ def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:
 def tiny_model(context: str, aggregate: str, **changes) -> DTRAM:
     """A DT-RAM of at most three looks at 24-pixel grey images of three classes."""
     sizes = (3, 1, 3, 24, context, 12, 12)
-    return DTRAM(
-        "glimpse_convnet", *sizes, hidden_size=16, aggregate=aggregate, location_input=True, **changes
-    )
+    words = {"backbone": "glimpse_convnet", "location_input": True} | changes
+    return DTRAM(words.pop("backbone"), *sizes, hidden_size=16, aggregate=aggregate, **words)
 
 
 @pytest.fixture

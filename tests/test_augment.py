@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from dtram_hub.data import augment
-from dtram_hub.data.augment import AUGMENTATIONS, Augmentation, crop, distort, flip
+from dtram_hub.data.augment import AUGMENTATIONS, Augmentation, crop, distort, flip, turn
 
 
 def change(images: torch.Tensor, seed: int = 0, **settings) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_the_defaults_take_no_draws_and_change_no_pixel() -> None:
 
 
 DISTORT = {"shift": 2, "rotate": 9, "scale": 0.1, "bend": 1}
-ALL = {"flip": True, "crop": 0.3, "colour": 0.4, "distort": DISTORT}
+ALL = {"flip": True, "turn": True, "crop": 0.3, "colour": 0.4, "distort": DISTORT}
 
 
 def test_the_table_names_every_setting_and_counts_its_draws() -> None:
@@ -132,6 +132,14 @@ def test_flip_mirrors_the_images_of_the_lower_draws() -> None:
     draws = torch.tensor([[0.49], [0.5]])
     assert flip(images, True, draws).flatten(1).tolist() == [[3, 2, 1, 0], [4, 5, 6, 7]]
     assert torch.equal(flip(images, False, draws), images)
+
+
+def test_turn_rotates_by_quarters() -> None:
+    images = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(4, 1, 2, 2)
+    draws = torch.tensor([[0.24], [0.25], [0.5], [0.75]])
+    turned = [[1, 2, 3, 4], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]]
+    assert turn(images, True, draws).flatten(1).tolist() == turned
+    assert torch.equal(turn(images, False, draws), images)
 
 
 def test_crops_enlarge_a_part_of_at_least_the_given_area() -> None:

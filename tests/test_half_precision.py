@@ -10,6 +10,7 @@ HALVES = [
     {"context": "crop", "aggregate": "residual", "glimpse_size": 24},
     {"context": "resize", "aggregate": "average", "stopper": "margin"},
     {"context": "none", "aggregate": "last", "crop_mode": "bilinear", "locator": "stepwise"},
+    {"context": "resize", "aggregate": "evidence", "locator": "attend", "glimpse_crop": 12},
     {"context": "none", "aggregate": "last", "glimpse_scales": 2, "glimpse_crop": 10, "dynamic": False},
 ]
 
@@ -19,7 +20,8 @@ HALVES = [
 def test_half_precision_on_a_cpu_answers_as_single(dtype: torch.dtype, change: dict) -> None:
     sizes = {"num_steps": 3, "image_size": 48, "context_size": 32, "glimpse_crop": 32, "hidden_size": 16}
     model = DTRAM("test_resnet", 5, **sizes | change).eval()
-    torch.nn.init.normal_(model.locator.linear.weight, std=0.1)
+    if not model.locator.needs_map:  # a choice among cells may tip over in half precision
+        torch.nn.init.normal_(model.locator.linear.weight, std=0.1)
     torch.nn.init.normal_(model.head.weight, std=0.1)
     model, images = model.to(dtype), torch.randn(4, 3, 48, 48).to(dtype)
     found, expected = model.predict(images, 1.0), model.float().predict(images.float(), 1.0)

@@ -18,7 +18,7 @@ from dtram_hub.models.records import Noise, Seen, State
 from dtram_hub.models.stopping import STOPPERS, StopPolicy
 
 
-class Attend(LocationPolicy):
+class Heed(LocationPolicy):
     """Scores over the cells of the map, lower where it has looked; a Gaussian around the drawn cell."""
 
     needs_map = True
@@ -86,7 +86,7 @@ MAPS = {"test_efficientnet": "residual", "test_vit": "average", "test_resnet": "
 
 @pytest.fixture(autouse=True)
 def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOCATORS, "attend", Attend)
+    monkeypatch.setitem(LOCATORS, "heed", Heed)
     monkeypatch.setitem(STOPPERS, "patient", Patient)
     monkeypatch.setitem(ANSWERS, "doubled", Doubled)
 
@@ -102,7 +102,7 @@ def build(backbone: str = "test_efficientnet", **changes) -> DTRAM:
         "glimpse_crop": 32,
         "hidden_size": 16,
         "aggregate": MAPS[backbone],
-        "locator": "attend",
+        "locator": "heed",
     }
     model = DTRAM(**arguments | changes).eval()
     nn.init.normal_(model.stopper.net[-1].weight)
@@ -177,12 +177,10 @@ def test_its_looks_export_with_their_memory() -> None:
 
 
 def test_a_model_without_a_map_for_it_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="locator='attend' reads a feature map of the context; context='none'"
-    ):
+    with pytest.raises(ValueError, match="locator='heed' reads a feature map of the context; context='none'"):
         build("test_resnet", context="none")
     with pytest.raises(ValueError, match="backbone='glimpse_mlp' gives none"):
-        DTRAM("glimpse_mlp", 4, 1, 2, 28, "resize", 8, 8, aggregate="last", locator="attend")
+        DTRAM("glimpse_mlp", 4, 1, 2, 28, "resize", 8, 8, aggregate="last", locator="heed")
 
 
 def test_a_stop_policy_and_an_answer_of_ones_own() -> None:
@@ -215,7 +213,7 @@ from dtram_hub.models.location import LOCATORS
 from torch.nn.parallel import DistributedDataParallel
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
-LOCATORS["attend"] = test_parts.Attend
+LOCATORS["heed"] = test_parts.Heed
 torch.manual_seed(0)
 model = DistributedDataParallel(test_parts.build().train())
 for turn in range(2):  # the second backward pass fails if a parameter had no part in the first

@@ -15,6 +15,7 @@ from dtram_hub.data.splits import Data, Split
 from dtram_hub.inference.uncertainty import Budget
 from dtram_hub.learning.curriculum import Stages, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.pictures import first_glimpses, spread_over_classes
 from dtram_hub.learning.report import write_report
 from dtram_hub.learning.run_folder import RunFolder, own_result, stage_rows
 from dtram_hub.models import checkpoint
@@ -128,7 +129,7 @@ def test_the_folder_of_a_finished_run_is_whole(
     assert data.splits["test"].most <= 3 * 6  # not all of them, which may be more than memory holds
     assert {path.name for path in folder.path.iterdir()} == {
         *("config.json", "model.safetensors", "recipe.yaml", "metrics.json", "stages"),
-        *("tradeoff.png", "steps.png", "glimpses.png"),
+        *("tradeoff.png", "steps.png", "glimpses.png", "locations.png"),
     }
     for name in folder.pictures():
         with Image.open(folder.picture(name)) as picture:
@@ -139,6 +140,40 @@ def test_the_folder_of_a_finished_run_is_whole(
     validation = data.splits["validation"]
     steps = saved.predict(evaluator.normalise(validation.canvases)).steps.double().mean().item()
     assert steps == pytest.approx(1.5, abs=0.1)
+
+
+def test_boxes_judge_the_glimpses(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    folder, evaluator, data = run
+    test = data.splits["test"]
+    corners = torch.rand(70, 1, 2) * 1.5 - 1
+    test.boxes = torch.cat([corners, corners + 0.2], dim=2)
+    test.boxes[::7] = torch.nan
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS)
+    assert folder.read_metrics() == metrics
+    rows = {row["model"]: row for row in metrics["results"]}
+    with_glimpses = [row for row in rows.values() if "pointing" in row]
+    assert {row["stage"] for row in with_glimpses} == {"ram_2", "ram_3", "dtram"}
+    for row in with_glimpses:
+        assert row["pointing"][0] == 0  # the context view is no glimpse
+        assert row["pointing"] == sorted(row["pointing"])
+    assert rows["RAM 3, glimpses led to the truth first"]["pointing"][1] == 1
+    middle = (corners[:, 0] + 0.1).abs().amax(1)[torch.arange(70) % 7 != 0]
+    expected = (middle <= 12 / 32).double().mean().item()
+    assert rows["RAM 3, glimpses at the centre"]["pointing"] == pytest.approx([0, expected, expected])
+
+
+def test_pictures_show_every_class_before_one_comes_again() -> None:
+    labels, index = torch.tensor([0, 0, 0, 1, 2, 1, 3]), torch.tensor([0, 1, 3, 4, 5])
+    assert spread_over_classes(labels, index).tolist() == [0, 3, 4, 1, 5]
+    assert spread_over_classes(labels, index[:0]).tolist() == []
+
+
+def test_first_glimpses_leave_out_contexts_and_images_without_one() -> None:
+    nothing = [torch.nan, torch.nan]
+    locations = torch.tensor(
+        [[nothing, [0.1, 0.2], [0.5, 0.5]], [nothing, nothing, nothing], [[0.3, 0.4], [0.6, 0.6], nothing]]
+    )
+    torch.testing.assert_close(first_glimpses(locations), torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
 
 
 def test_a_run_without_a_dtram_has_no_learned_stops(run: tuple[RunFolder, Evaluator, Data]) -> None:

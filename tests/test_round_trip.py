@@ -31,6 +31,7 @@ CHANGES = [
     *({"aggregate": "last"}, {"aggregate": "average"}, {"location_std": 0.4}, {"locator": "stepwise"}),
     *({"location_input": True}, {"dynamic": False}, {"stopper": "margin"}, {"stopper": "linear"}),
     *({"stop_threshold": 0.9}, {"crop_mode": "bilinear"}, {"drop_rate": 0.25}, {"drop_path_rate": 0.1}),
+    *({"locator": "attend"}, {"aggregate": "evidence"}, {"locator": "attend", "aggregate": "evidence"}),
 ]
 MNIST_CHANGES = [
     *({"num_classes": 3}, {"num_classes": 0}, {"in_chans": 3}, {"num_steps": 3}, {"hidden_size": 24}),
@@ -58,7 +59,8 @@ def check_same(again: DTRAM, model: DTRAM, images: torch.Tensor) -> None:
 @pytest.mark.parametrize(("name", "change"), KINDS, ids=lambda value: str(value))
 def test_every_keyword_of_every_entry_point(name: str, change: dict, tmp_path: Path) -> None:
     model = ENTRIES[name](**change).eval()
-    torch.nn.init.normal_(model.locator.linear.weight)
+    for parameter in model.locator.parameters():
+        torch.nn.init.normal_(parameter)
     images = torch.randn(2, model.in_chans, model.image_size, model.image_size)
     model.save_pretrained(tmp_path)
     check_same(timm.create_model(f"local-dir:{tmp_path}", pretrained=True), model, images)

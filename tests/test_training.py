@@ -104,7 +104,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
         *("model.image_size=48", "model.context_size=32", "model.glimpse_crop=16", "model.glimpse_size=16"),
         "model.hidden_size=16",
         *("model.context=crop", "model.aggregate=residual", "optimizer.name=sgd", "optimizer.schedule=step"),
-        *("loss.baseline=learned", "loss.reward=correct", "stages.ram.learning_rate=0.01"),
+        *("loss.baseline=learned", "loss.reward=probability", "stages.ram.learning_rate=0.01"),
         *("batch_size=4", "accumulation=2", "num_rollouts=2", "precision=bf16", "curriculum=false"),
         *("loss.supervision=all", "mean_steps=2.0", "threads=1", "trackers=[]", "optimizer.step_epochs=1"),
         *(

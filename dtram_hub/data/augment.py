@@ -40,6 +40,26 @@ def flip(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
     return torch.where(mirrored, images.flip(3), images)
 
 
+def turn(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
+    """Rotate each image by 0, 90, 180 or 270 degrees, which are equally probable.
+
+    Args:
+        images: (B, C, S, S).
+        wanted: False changes nothing.
+        draws: (B, 1).
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    if not wanted:
+        return images
+    turned = images.clone()
+    for quarters in (1, 2, 3):
+        chosen = (draws[:, 0] * 4).floor() == quarters
+        turned[chosen] = images[chosen].rot90(quarters, (2, 3))
+    return turned
+
+
 def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
     """Enlarge a random box of every image to the whole image ("random resized crop").
 
@@ -133,6 +153,7 @@ def distort(images: Tensor, most: dict[str, float], draws: Tensor) -> Tensor:
 # In the order of application: the function, and the number of draws that it takes for an image.
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = {
     "flip": (flip, 1),
+    "turn": (turn, 1),
     "crop": (crop, 2 * TRIES + 2),
     "colour": (colour, 4),
     "distort": (distort, 5 + 2 * KNOTS**2),
@@ -144,6 +165,7 @@ class Augmentation:
     """The settings of all augmentations, and their composition; the defaults change nothing.
 
     flip: whether to mirror images at random.
+    turn: whether to rotate images by a random multiple of 90 degrees, for images without an upright.
     crop: the smallest box that is enlarged to the whole image, as a share of its area, in (0, 1].
     colour: the largest change of brightness, contrast and saturation, as a share, in [0, 1].
     distort: the largest distortions, see `distort`.
@@ -153,6 +175,7 @@ class Augmentation:
     """
 
     flip: bool = False
+    turn: bool = False
     crop: float = 1.0
     colour: float = 0.0
     distort: dict[str, float] = field(default_factory=dict)

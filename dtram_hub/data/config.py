@@ -1,6 +1,7 @@
 """The recipe's section `data`: the source of the images, their splits, reading and augmentation."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..checks import check_integer, check_number
 from .augment import Augmentation
@@ -13,11 +14,12 @@ class Origin:
     """The source of the images and their splits.
 
     source: "digits" (embedded), "mnist", "imagefolder" (a folder per class, optionally under train/,
-        validation/ and test/), "parquet", "cub" (CUB-200-2011), "cars" (Stanford Cars), or "hub:org/name".
+        validation/ and test/), "parquet", "cub" (CUB-200-2011), "cars" (Stanford Cars), "deeppcb" (circuit
+        boards), or "hub:org/name".
     root: the folder of the data. "mnist" takes a folder with the four original .gz files, or None to download
         them from the Hub.
-    options: keyword arguments of the source: those of `load_digits` for "digits", `num_validation` for
-        "mnist".
+    options: keyword arguments of the source: of `load_digits` for "digits", of `load_mnist` for "mnist",
+        and of `load_deeppcb` for "deeppcb".
     skip_broken: whether to leave out unreadable images and rows without a label; otherwise they are an error.
     validation_fraction, test_fraction: the share of train to hold out if the source lacks the split, in
         (0, 0.9].
@@ -30,7 +32,7 @@ class Origin:
 
     source: str = "digits"
     root: str | None = None
-    options: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     skip_broken: bool = False
     validation_fraction: float = 0.1
     test_fraction: float = 0.1

@@ -13,6 +13,7 @@ import accelerate
 from ..checks import check_choice, nearest
 from . import layouts
 from .config import HUB, DataConfig
+from .deeppcb import load_deeppcb
 from .digits import load_digits
 from .mnist import load_mnist
 from .photographs import load_folder, load_hub
@@ -25,6 +26,7 @@ SOURCES: dict[str, Callable[..., Data]] = {
     "parquet": partial(load_folder, layouts.open_parquet),
     "cub": partial(load_folder, layouts.open_cub),
     "cars": partial(load_folder, layouts.open_cars),
+    "deeppcb": load_deeppcb,
     HUB: load_hub,
 }
 

@@ -18,16 +18,19 @@ from .stream import Stream
 class Split:
     """N images with their labels; a split and the splits held out of it share their canvases.
 
-    canvases: (M, C, S, S) uint8, in memory or mapped from a file.
+    canvases: (M, C, S, S) uint8, in memory, mapped from a file, or composed when they are indexed.
     labels: (N,) int64.
     difficulty: (N,) int64, if the source has one.
     rows: (N,) int64, the canvas of each image; None where M = N and canvas i is image i.
+    boxes: (N, K, 4) float32 in [-1, 1], top, left, bottom, right of what the label names in each image, if
+        the source knows; NaN where there are fewer than K. No model sees them; they judge its glimpses.
     """
 
     canvases: Tensor
     labels: Tensor
     difficulty: Tensor | None = None
     rows: Tensor | None = None
+    boxes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,8 +42,11 @@ class Split:
     def take(self, index: Tensor) -> "Split":
         """A split of the images at `index`, (K,) int64 or a mask (N,) bool, on the same canvases."""
         rows = torch.arange(len(self)) if self.rows is None else self.rows
-        difficulty = None if self.difficulty is None else self.difficulty[index]
-        return replace(self, rows=rows[index], labels=self.labels[index], difficulty=difficulty)
+        kept = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index]
+            for name in ("difficulty", "boxes")
+        }
+        return replace(self, rows=rows[index], labels=self.labels[index], **kept)
 
 
 @dataclass

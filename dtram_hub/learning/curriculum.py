@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
+from timm.models._manipulate import group_parameters
 from torch import nn
 
 from ..checks import check_choice, check_integer, check_number
@@ -73,6 +74,8 @@ class StageConfig:
     freeze: the part of the model that does not train. "nothing" freezes no part. "encoder" freezes the
         encoder. "answers" freezes all but the location policy and the baseline in a RAM, and all but the stop
         policy and the baseline in the DT-RAM, as the authors do.
+    freeze_layers: the number of the encoder's first layers that do not train, in timm's coarse groups: the
+        stem, then each stage of the encoder. Edges learned on photographs serve most images.
     crop: the stage's own `data.crop`; None for that of the recipe.
     reward: the stage's own `loss.reward`, a key of REWARDS; None for that of the recipe.
     location_std: standard deviation of the location policy at the start of a stage, in (0, 2]. It changes
@@ -86,6 +89,7 @@ class StageConfig:
     learning_rate: float = 1e-3
     split: str = "train"
     freeze: str = "nothing"
+    freeze_layers: int = 0
     crop: float | None = None
     reward: str | None = None
     location_std: float | None = None
@@ -94,6 +98,7 @@ class StageConfig:
         check_integer("epochs", self.epochs, 0)
         check_number("learning_rate", self.learning_rate, 0, math.inf)
         check_choice("freeze", self.freeze, FREEZES)
+        check_integer("freeze_layers", self.freeze_layers, 0)
         if self.crop is not None:
             check_number("crop", self.crop, 0, 1, open_low=True)
         if self.reward is not None:
@@ -182,10 +187,22 @@ def freeze(model: DTRAM, stage: Stage) -> None:
         idle = [*idle, model.stopper]
     if stage.num_steps == 1 and model.context != "none":
         idle = [*idle, model.hidden_to_hidden, model.location_to_hidden, model.locator]
+        idle += model.answer.later_parts()
     model.requires_grad_(True)
     for part in idle:
         if part is not None:
             part.requires_grad_(False)
+    freeze_layers(model.encoder, stage.freeze_layers)
+
+
+def freeze_layers(encoder: nn.Module, count: int) -> None:
+    """Freeze the first `count` layers of an encoder, in timm's coarse groups."""
+    if not count:
+        return
+    groups = group_parameters(encoder, encoder.group_matcher(coarse=True))
+    for layer in range(count):
+        for name in groups.get(layer, []):
+            encoder.get_parameter(name).requires_grad_(False)
 
 
 def reset(model: DTRAM, stage: Stage) -> None:

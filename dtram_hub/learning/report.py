@@ -13,14 +13,16 @@ from ..data.splits import Data, Split
 from ..inference.budget import threshold_for
 from ..inference.uncertainty import Budget, expect_budget
 from ..models import checkpoint
+from ..models.dtram import DTRAM
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.stopping import first_stop
-from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_steps, plot_tradeoff
 from ..prompt import printable
-from .curriculum import KINDS, Stage, set_steps
+from .curriculum import Stage, set_steps
 from .evaluation import Answers, Evaluator
 from .metrics import accuracy_at, confidences, threshold_curve
-from .run_folder import RunFolder, stage_rows
+from .pictures import draw
+from .pointing import oracle, pointing
+from .run_folder import RunFolder
 
 logger = get_logger(__name__)
 Curves = dict[str, list[dict]]  # the points of each stop policy: threshold, mean_steps, accuracy
@@ -54,7 +56,8 @@ def write_report(
         budget = _take_stage(folder, evaluator, data, stage, mean_steps)
         answers = evaluator.predict(test)
         held_out = evaluator.predict(data.splits["validation"])
-        rows.append(_stage_row(stage, answers, held_out, compute))
+        found = _pointing(evaluator.model, test, answers.locations)
+        rows.append(_stage_row(stage, answers, held_out, compute) | found)
         if stage.num_steps == stages[-1].num_steps > 1:
             compare = _compare_dtram if stage.dynamic else _compare_ram
             more_rows, more_curves = compare(evaluator, test, stage, answers, curves)
@@ -72,7 +75,7 @@ def write_report(
         metrics["spearman_steps_difficulty"] = _spearman(answers.steps, test.difficulty)
     if evaluator.accelerator.is_main_process:
         checkpoint.save(evaluator.model, folder.path, data.class_names)
-        _draw(folder, evaluator, data, answers, metrics)
+        draw(folder, evaluator.model, data, answers, metrics)
         folder.write_metrics(metrics)  # last, because metrics.json marks a run as finished
         print_table(metrics, folder)
     evaluator.accelerator.wait_for_everyone()
@@ -100,8 +103,13 @@ def print_table(metrics: dict, folder: RunFolder) -> None:
     table = Table(title=f"{metrics['test_images']} test images, each answered once")
     for heading in ("model", "mean steps", "accuracy"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
+    points = any("pointing" in row for row in metrics["results"])
+    if points:
+        table.add_column("glimpses that find it, after 2, 3, .. steps", justify="right")
     for row in metrics["results"]:
-        table.add_row(row["model"], f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
+        shares = " ".join(f"{100 * share:.1f}" for share in row.get("pointing", [])[1:])
+        more = [f"{shares} %" if shares else ""] if points else []
+        table.add_row(row["model"], f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %", *more)
     console = Console()
     console.print(table)
     if metrics.get("spearman_steps_difficulty") is not None:
@@ -117,11 +125,14 @@ def _compare_ram(
     logits, _ = evaluator.rollout(test)
     curves = {f"softmax threshold on {name}": threshold_curve(confidences(logits), logits, test.labels)}
     random = _random_locations(len(test), stage.num_steps)
-    rows = []
-    for title, locations in {"anywhere": random, "at the centre": torch.zeros_like(random)}.items():
+    rows, others = [], {"anywhere": random, "at the centre": torch.zeros_like(random)}
+    if test.boxes is not None:
+        first = int(evaluator.model.context != "none")
+        others["led to the truth first"] = oracle(answers.locations, test.boxes, first)
+    for title, locations in others.items():
         moved, _ = evaluator.rollout(test, locations)
-        title = f"{name}, glimpses {title}"
-        rows.append(_comparison_row(title, stage, answers.steps, moved, test.labels))
+        row = _comparison_row(f"{name}, glimpses {title}", stage, answers.steps, moved, test.labels)
+        rows.append(row | _pointing(evaluator.model, test, locations))
     return rows, curves
 
 
@@ -151,6 +162,17 @@ def _compare_dtram(
         _comparison_row("DT-RAM, glimpses anywhere", stage, stops, moved, test.labels),
     ]
     return rows, fixed | learned
+
+
+def _pointing(model: DTRAM, test: Split, locations: Tensor) -> dict:
+    """The entry "pointing" of a row, for a model that takes glimpses and a source that knows boxes."""
+    if test.boxes is None or model.num_steps == 1:
+        return {}
+    locations = locations.clone()
+    if model.context != "none":
+        locations[:, 0] = torch.nan  # the context view is no glimpse
+    shares = pointing(locations, test.boxes, model.glimpse_crop / test.canvases.shape[-1])
+    return {} if shares is None else {"pointing": shares}
 
 
 def _random_locations(num_images: int, num_steps: int) -> Tensor:
@@ -187,30 +209,3 @@ def _spearman(steps: Tensor, difficulty: Tensor) -> float | None:
     if len(torch.unique(steps)) == 1:
         return None
     return float(spearmanr(steps.numpy(), difficulty.numpy()).statistic)
-
-
-def _draw(folder: RunFolder, evaluator: Evaluator, data: Data, answers: Answers, metrics: dict) -> None:
-    """Draw the pictures of PICTURES: steps, glimpses and, for a run with curves, the trade-off."""
-    test, names, model = data.splits["test"], data.class_names, evaluator.model
-    guesses = answers.logits.argmax(-1)
-    plot_steps(
-        folder.picture("steps.png"), answers.steps, guesses == test.labels, model.num_steps, test.difficulty
-    )
-    shown = torch.cat(
-        [(answers.steps == steps).nonzero().flatten()[:GLIMPSES_PER_ROW] for steps in answers.steps.unique()]
-    )
-    captions = [
-        names[guess] if guess == label else f"{names[guess]} (is {names[label]})"
-        for guess, label in zip(guesses[shown].tolist(), test.labels[shown].tolist(), strict=True)
-    ]
-    plot_glimpses(
-        folder.picture("glimpses.png"),
-        test.at(shown),
-        answers.locations[shown],
-        answers.steps[shown],
-        captions,
-        model.glimpse_crop,
-    )
-    if metrics["curves"]:
-        fixed = [row for row in stage_rows(metrics) if not KINDS[row["stage_kind"]].dynamic]
-        plot_tradeoff(folder.picture("tradeoff.png"), {"RAM, fixed steps": fixed} | metrics["curves"])

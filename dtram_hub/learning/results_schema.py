@@ -29,6 +29,7 @@ class Row(Point):
     num_steps: Annotated[int, Field(ge=1, le=10**6)] | None = None
     validation_accuracy: Share | None = None
     gflops: FiniteFloat | None = None
+    pointing: list[Share] = []
     step_histogram: dict[Number, Count] = {}
     accuracy_by_steps: dict[Number, Share] = {}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..checks import check_images, check_integer, check_number
 from . import checkpoint
-from .answer import ANSWERS
+from .answer import ANSWERS, Widths
 from .arguments import check_arguments, least_size
 from .early_exit import predict
 from .encoder import (
@@ -56,10 +56,12 @@ class DTRAM(TimmModel):
         hidden_size: H, the width of h.
         aggregate: the answer. "last" reads the logits off h_t (the paper). "residual" adds a correction, read
             off h_t and zero at first, to the encoder's logits of the context view. "average" adds it to the
-            log of the encoder's mean probabilities over all looks.
+            log of the encoder's mean probabilities over all looks. "evidence" adds it to evidence that is
+            pooled over the cells of the context and the glimpses, for small things in large images.
         location_std: fixed standard deviation of the location policy, in (0, 2]; 1 is half the image.
         locator: the location policy. "shared" is one linear layer of h_t (the paper). "stepwise" adds to the
-            layer, which starts at zero, a location for each step.
+            layer, which starts at zero, a location for each step. "attend" chooses a cell of the encoder's
+            feature map, and remembers where it has looked.
         location_input: whether the model reads the location of each glimpse. The encoder reads the location
             if it can, otherwise the core.
         dynamic: whether the stop policy decides; without it every image takes T steps (RAM).
@@ -131,30 +133,32 @@ class DTRAM(TimmModel):
         self.encoder_reads_locations = self.location_input and reads_locations(self.encoder)
         core_reads_locations = self.location_input and not self.encoder_reads_locations
         self.location_to_hidden = nn.Linear(2, hidden, bias=False) if core_reads_locations else None
-        policy = LOCATORS[self.locator_kind]
-        channels = self._map_channels() if policy.needs_map else 0
-        self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", channels))
+        policy, answer = LOCATORS[self.locator_kind], ANSWERS[self.aggregate]
+        cells = self._map_channels() if policy.needs_map or answer.needs_map else 0
+        reach = self.glimpse_crop / self.image_size
+        self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", cells, reach))
         self.baseline = nn.Linear(hidden, 1)
-        self.answer = ANSWERS[self.aggregate]()
+        self.answer = answer(Widths(self.num_classes, feature_size(self.encoder), cells, reach))
         self.head = self.answer.new_head(hidden, self.num_classes)
         self.stopper = STOPPERS[self.stopper_kind](hidden)
         checkpoint.accept_old_names(self)
 
     def _map_channels(self) -> int:
-        """K of the feature map that the location policy reads; ValueError if there is none."""
+        """K of the feature map that the location policy or the answer reads; ValueError if there is none."""
         channels = map_channels(self.encoder)
         if self.context == "none" or not channels:
             lacking = "context='none'" if self.context == "none" else f"backbone={self.backbone!r}"
-            raise ValueError(
-                f"locator={self.locator_kind!r} reads a feature map of the context; {lacking} gives none."
-            )
+            reader = f"locator={self.locator_kind!r}"
+            if not LOCATORS[self.locator_kind].needs_map:
+                reader = f"aggregate={self.aggregate!r}"
+            raise ValueError(f"{reader} reads a feature map of the context; {lacking} gives none.")
         return channels
 
     def _encoder_arguments(self) -> dict:
         views = {self.glimpse_size} | ({self.context_size} if self.context != "none" else set())
         return self.encoder_kwargs | {
             "backbone": self.backbone,
-            "num_classes": self.num_classes if ANSWERS[self.aggregate]().asks_encoder else 0,
+            "num_classes": self.num_classes if ANSWERS[self.aggregate].asks_encoder() else 0,
             "in_chans": self.in_chans * self.glimpse_scales,
             "view_sizes": views,
         }
@@ -185,16 +189,14 @@ class DTRAM(TimmModel):
     def see(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
         """Encode one view of each row; arguments as in `view`."""
         view, first = self.view(images, locations, rows), locations is None
-        classify = self.num_classes > 0 and self.answer.asks(first)
-        if self.answer.needs_map or (first and self.locator.needs_map):
+        classify = self.num_classes > 0 and (self.answer.asks_first if first else self.answer.asks_later)
+        if first and (self.answer.needs_map or self.locator.needs_map):
             features, own, cells = encode_with_map(self.encoder, view, classify)
             grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)
-            if not first:
-                return Seen(features, own, cells)
             centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
             count = view.shape[0]  # `len` would become a constant in an exported graph
-            valid = valid.to(view.device).expand(count, -1)
-            return Seen(features, own, cells, centres.to(view).expand(count, -1, -1), valid)
+            centres, valid = centres.to(view).expand(count, -1, -1), valid.to(view.device).expand(count, -1)
+            return Seen(features, own, cells, centres, valid, self.answer.evidence(cells))
         read = locations if self.encoder_reads_locations else None
         if classify:
             return Seen(*encode_and_classify(self.encoder, view, read))
@@ -214,14 +216,16 @@ class DTRAM(TimmModel):
         looks, fixed, memory = state.looks + 1, state.fixed, state.memory
         if state.begun:
             total = total + self.hidden_to_hidden(state.hidden)
+            own, kept = self.answer.update(state, seen, locations, looks)
+        else:
+            own, kept = self.answer.begin(seen)
         if locations is None:
             fixed, memory = self.locator.look_at(seen)
         else:
             memory = self.locator.remember(state, locations)
             if self.location_to_hidden is not None:
                 total = total + self.location_to_hidden(locations.to(total.dtype))
-        own = self.answer.combine(state.own, self.answer.own(seen), looks)
-        return State(total.relu(), looks, own, fixed, memory, state.rows)
+        return State(total.relu(), looks, own, fixed, memory, state.rows, kept=kept)
 
     def advance(self, images: Tensor, state: State, locations: Tensor | None) -> State:
         """Take one step: a glimpse at `locations` (N, 2), or the context view if `locations` is None."""

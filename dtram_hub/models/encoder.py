@@ -22,6 +22,7 @@ from .weights_file import check_finite, check_floats, read_header
 LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"}
 LOADING |= {"pretrained_strict", "pretrained_filter_fn", "pruned", "checkpoint_path"}
 LOADING |= {"cache_dir", "device", "dtype"}
+MAP_STRIDE = 16  # pixels of the view in a cell of the map, along each side
 MOST_TRIED = 100e6  # parameters of the largest encoder that is tried out on the CPU
 
 
@@ -281,14 +282,21 @@ def encode_and_classify(
 def encode_with_map(
     encoder: nn.Module, views: Tensor, classify: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """As `encode`; returns features (N, D), logits (N, C) if `classify`, and the last map (N, K, h, w)."""
-    last, (cells,) = encoder.forward_intermediates(views, indices=1)
+    """As `encode`; returns features (N, D), logits (N, C) if `classify`, and the map (N, K, h, w)."""
+    last, (cells,) = encoder.forward_intermediates(views, indices=[_map_index(encoder)])
     logits = encoder.forward_head(last) if classify else None
     return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
 
 
 def map_channels(encoder: nn.Module) -> int:
     """K, the channels of the map of `encode_with_map`; 0 for an encoder without a map."""
-    if not hasattr(encoder, "forward_intermediates"):
+    if not hasattr(encoder, "forward_intermediates") or not getattr(encoder, "feature_info", None):
         return 0
-    return encoder.feature_info[-1]["num_chs"]
+    return encoder.feature_info[_map_index(encoder)]["num_chs"]
+
+
+def _map_index(encoder: nn.Module) -> int:
+    """The index of the deepest map of at most MAP_STRIDE pixels a cell; of the finest if all are coarser."""
+    strides = [found["reduction"] for found in encoder.feature_info]
+    fine = [index for index, stride in enumerate(strides) if stride <= MAP_STRIDE]
+    return fine[-1] if fine else 0

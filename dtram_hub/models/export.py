@@ -28,7 +28,7 @@ class Look(nn.Module):
         with torch.no_grad():
             state = self.first(example_images(model, 1))
         self.shapes = [(tensor.shape[1:], tensor.dtype) for tensor in _tensors(state)]
-        self.fixed, self.own = len(state.fixed), state.own is not None
+        self.own, self.fixed, self.memory = state.own is not None, len(state.fixed), len(state.memory)
 
     def first(self, images: Tensor) -> State:
         """The state after the first look."""
@@ -51,7 +51,9 @@ class Look(nn.Module):
         ]
         hidden, rest = tensors[0], tensors[1 + self.own :]
         own = tensors[1] if self.own else None
-        return State(hidden, looks, own, tuple(rest[: self.fixed]), tuple(rest[self.fixed :]))
+        fixed, changing = rest[: self.fixed], rest[self.fixed :]
+        memory, kept = changing[: self.memory], changing[self.memory :]
+        return State(hidden, looks, own, tuple(fixed), tuple(memory), kept=tuple(kept))
 
 
 class FirstLook(Look):
@@ -75,7 +77,7 @@ class NextLook(Look):
 
 def _tensors(state: State) -> list[Tensor]:
     own = [] if state.own is None else [state.own]
-    return [state.hidden, *own, *state.fixed, *state.memory]
+    return [state.hidden, *own, *state.fixed, *state.memory, *state.kept]
 
 
 def example_images(model: DTRAM, batch: int) -> Tensor:

@@ -84,6 +84,14 @@ def cell_centres(
     return centres, (centres.abs() <= 1).all(-1)
 
 
+def covers(locations: Tensor, centres: Tensor, reach: float) -> Tensor:
+    """Whether a glimpse at `locations` (N, 2) covers each of `centres` (N, L, 2), as (N, L) bool.
+
+    `reach` is half the side of a glimpse, as a location.
+    """
+    return ((centres - locations[:, None].to(centres.dtype)).abs() <= reach).all(-1)
+
+
 def views(
     images: Tensor, extents: Extents, size: int, mode: str = "exact", rows: Tensor | None = None
 ) -> Tensor:

@@ -10,9 +10,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from .glimpse import covers
 from .records import Seen, State
+
+KEY_WIDTH = 32
+OUTSIDE = -1e4  # the score of a cell that cannot be chosen; minus infinity would make gradients NaN
 
 
 class Surroundings(NamedTuple):
@@ -21,13 +25,15 @@ class Surroundings(NamedTuple):
     hidden_size: H.
     num_steps: T.
     has_context: whether the first look is a context view; otherwise the policy plans the first look too.
-    map_channels: K of the encoder's feature map; 0 unless the policy needs the map.
+    map_channels: K of the encoder's feature map; 0 unless a part needs the map.
+    reach: half the side of a glimpse, as a location.
     """
 
     hidden_size: int
     num_steps: int
     has_context: bool
     map_channels: int = 0
+    reach: float = 0.0
 
 
 class LocationPolicy(nn.Module):
@@ -164,4 +170,91 @@ class Stepwise(Shared):
         return weights | {"locations": locations[rows]}
 
 
-LOCATORS: dict[str, type[LocationPolicy]] = {"shared": Shared, "stepwise": Stepwise}
+class Attend(LocationPolicy):
+    """A choice among the cells of the encoder's feature map, and a Gaussian around the chosen cell.
+
+    The score of a cell is a product of the cell and of h, which starts at zero, plus the cell's share in the
+    answer so far, if the answer pools evidence. Cells that a glimpse has covered are not chosen again.
+
+    fixed: keys of the cells (N, L, W), their centres (N, L, 2), whether a cell lies in the image (N, L) bool,
+        and the cells' evidence (N, L, C), if there is any.
+    memory: whether a glimpse has covered a cell, (N, L) bool.
+    """
+
+    needs_map = True
+    noise_columns = 3  # for the cell, and for y and x around its centre
+
+    def __init__(self, around: Surroundings):
+        super().__init__()
+        self.reach = around.reach
+        self.key = nn.Linear(around.map_channels, KEY_WIDTH, bias=False)
+        self.query = nn.Linear(around.hidden_size, KEY_WIDTH)
+        self.reset()
+
+    def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        evidence = () if seen.evidence is None else (seen.evidence,)
+        fixed = (
+            self.key(F.layer_norm(seen.cells, seen.cells.shape[-1:])),
+            seen.centres,
+            seen.valid,
+            *evidence,
+        )
+        return fixed, (torch.zeros_like(seen.valid),)
+
+    def plan(self, state: State) -> tuple[Tensor, Tensor]:
+        """Scores of the cells (.., N, L) float32, and their centres (.., N, L, 2)."""
+        (keys, centres, valid, *evidence), (covered,) = state.fixed, state.memory
+        scores = (self.query(state.hidden)[..., None, :] * keys).sum(-1).float() / KEY_WIDTH**0.5
+        free = valid & ~covered
+        if evidence:
+            scores = scores + shares(evidence[0], free, state.own)
+        return torch.where(free, scores, OUTSIDE), centres.float()
+
+    def greedy(self, plan: tuple[Tensor, ...]) -> Tensor:
+        return _centre_of(plan[0].argmax(-1, keepdim=True), *plan)
+
+    def sample(self, plan: tuple[Tensor, ...], noise: Tensor, std: float) -> Tensor:
+        cumulated = plan[0].detach().softmax(-1).cumsum(-1)
+        cell = (cumulated < noise[..., :1] * cumulated[..., -1:]).sum(-1, keepdim=True)
+        return _centre_of(cell, *plan) + std * torch.special.ndtri(noise[..., 1:]).float()
+
+    def distribution(self, plan: tuple[Tensor, ...], std: float) -> Distribution:
+        scores, centres = plan
+        near = Independent(Normal(centres.expand(*scores.shape, 2), std, validate_args=False), 1)
+        cells = Categorical(logits=scores, validate_args=False)
+        return MixtureSameFamily(cells, near, validate_args=False)
+
+    def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
+        return (state.memory[0] | covers(location, state.fixed[1], self.reach),)
+
+    def reset(self) -> None:
+        self.key.reset_parameters()
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
+
+    def rates(self) -> dict[str, str]:
+        return {"query": "locator_rate", "key": "locator_rate"}
+
+
+LOCATORS: dict[str, type[LocationPolicy]] = {"shared": Shared, "stepwise": Stepwise, "attend": Attend}
+
+
+def shares(evidence: Tensor, free: Tensor, own: Tensor) -> Tensor:
+    """The log of each cell's share in the answer: sum over classes of P(class) * P(cell | class).
+
+    Args:
+        evidence: (.., N, L, C), of each cell for each class.
+        free: (.., N, L) bool, the cells that can be chosen.
+        own: (.., N, C), the logits of the answer so far.
+
+    Returns:
+        (.., N, L) float32; the exponentials of free cells sum to 1.
+    """
+    within = torch.where(free[..., None], evidence.float(), OUTSIDE).log_softmax(-2)
+    return (within + own.float().log_softmax(-1)[..., None, :]).logsumexp(-1)
+
+
+def _centre_of(cell: Tensor, scores: Tensor, centres: Tensor) -> Tensor:
+    """The centre (.., N, 2) of one cell (.., N, 1) int64 in each row."""
+    centres = centres.expand(*scores.shape, 2)
+    return centres.gather(-2, cell[..., None].expand(*cell.shape, 2)).squeeze(-2)

@@ -19,6 +19,7 @@ class Seen:
     cells (N, L, K): the feature map, if a location policy or an answer reads it.
     centres (N, L, 2): the location of each cell of the context view, (y, x).
     valid (N, L) bool: whether the centre of the cell lies in the image.
+    evidence (N, L, C): what each cell of the context view speaks for, if the answer reads cells.
     """
 
     features: Tensor
@@ -26,6 +27,7 @@ class Seen:
     cells: Tensor | None = None
     centres: Tensor | None = None
     valid: Tensor | None = None
+    evidence: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class State:
 
     hidden (N, H): h_t of Eq. 3; zeros before the first look.
     looks () or (N,) int64: the number of looks taken. A tensor broadcasts and exports.
-    own (N, C): the encoder's own part of the answer so far.
+    own (N, C): the part of the answer so far that does not come from h.
+    kept: tensors (N, ..) of the answer, changed by every look.
     fixed: tensors (N, ..) of the location policy, set by the context view.
     memory: tensors (N, ..) of the location policy, changed by every glimpse.
     rows (N,) int64: the image of each row; None where row i reads image i. Images are never copied.
@@ -48,6 +51,7 @@ class State:
     memory: tuple[Tensor, ...] = ()
     rows: Tensor | None = None
     begun: bool = True
+    kept: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return self.hidden.shape[0]
@@ -63,6 +67,7 @@ class State:
             tuple(tensor[which] for tensor in self.memory),
             rows[which],
             self.begun,
+            tuple(tensor[which] for tensor in self.kept),
         )
 
     def repeat(self, num_rollouts: int) -> "State":
@@ -96,6 +101,7 @@ class State:
             joined("memory"),
             None if first.rows is None else torch.cat([state.rows for state in states]),
             first.begun,
+            joined("kept"),
         )
 
     @staticmethod
@@ -103,7 +109,7 @@ class State:
         """Stack the states of the same rows after T successive looks, with time as first dimension.
 
         hidden (T, N, H), looks (T, 1), own (T, N, C), fixed (1, N, ..), memory (T, N, ..). The heads then
-        read all steps at once, in fewer and larger operations.
+        read all steps at once, in fewer and larger operations. No head reads `kept`.
         """
         last = states[-1]
         owns = [state.own for state in states]

@@ -48,7 +48,7 @@ class TimmModel(nn.Module):
     @property
     def num_features(self) -> int:
         """The width of `forward_features`."""
-        return self.hidden_size + (self.num_classes if self.answer.asks_encoder else 0)
+        return self.hidden_size + (self.num_classes if self.answer.has_own() else 0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (B, C) for images (B, C', H, W), at the steps described in `forward_features`."""
@@ -69,7 +69,7 @@ class TimmModel(nn.Module):
         rollout = self.rollout(images, sample=True)
         stops = torch.arange(len(images), device=images.device), rollout.steps - 1
         # The logits have no gradient to the policies. DDP waits for all gradients, so these are set to zero.
-        policies = (self.locator, self.stopper, self.baseline)
+        policies = (self.locator, self.stopper, self.baseline, self.answer)
         idle = sum(p.sum() for part in policies for p in part.parameters())
         hidden = rollout.hidden[stops]
         hidden = hidden + 0 * idle.to(hidden.dtype)
@@ -122,14 +122,16 @@ class TimmModel(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the model a fresh head, and the encoder a fresh classifier if the answer reads one."""
-        if self.answer.asks_encoder:
+        """Give the model a fresh head, and encoder and answer fresh classifiers if they have some."""
+        if self.answer.asks_encoder():
             # timm before 1.0.31 takes no None; its new classifier is float32, on the CPU, in training mode.
             self.encoder.reset_classifier(num_classes, *(() if global_pool is None else (global_pool,)))
             self.encoder.to(self.input_to_hidden.weight).train(self.encoder.training)
         if num_classes != self.num_classes:
             forget_names(self.pretrained_cfg)
         self.num_classes = num_classes
+        self.answer.reset_classes(num_classes)
+        self.answer.to(self.input_to_hidden.weight).train(self.training)
         head = self.answer.new_head(self.hidden_size, num_classes)
         self.head = head.to(self.input_to_hidden.weight).train(self.training)
 

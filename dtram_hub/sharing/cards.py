@@ -30,6 +30,17 @@ DATA = {
         "description": "small handwritten digits among fragments of others, made from the recipe's seed.",
         "limits": "It knows the digits of its own data and is of use for nothing but trying out.",
     },
+    "deeppcb": {
+        "name": "DeepPCB",
+        "license": "MIT",
+        "terms": {"license": "mit"},
+        "description": "1,500 circuit boards of 640 x 640 pixels, with the official split. An image is a\n"
+        "board with all its defects repaired by pixels of its template, or all but one. The label is the\n"
+        "kind of the defect that is left. Some training boards are held out for validation. No training\n"
+        "used a box.",
+        "limits": "It knows six kinds of defects on binary images of bare boards, and answers any other\n"
+        "picture just as surely. It has seen no board with several defects.",
+    },
     "cub": {
         "name": "{classes} classes of CUB-200-2011",
         "license": "non-commercial research and education only, as its makers ask",
@@ -169,6 +180,7 @@ def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
             {"steps": steps, "images": images, "error": _error(result["accuracy_by_steps"][steps])}
             for steps, images in result["step_histogram"].items()
         ],
+        "pointing": _pointing(metrics),
         "tradeoff": _tradeoff(metrics["curves"], num_steps) if metrics.get("curves") else None,
         "minutes": sum(metrics["seconds"].values()) / 60,
         "stages": [
@@ -253,6 +265,19 @@ def _summary(model, data: dict) -> str:
         return f"A classifier for {data['name']} that sees {view}{glimpses}: {steps}."
     looks = f"always {model.num_steps} looks (RAM)"
     return f"A classifier for {data['name']} that sees {view}{glimpses}, {looks}."
+
+
+def _pointing(metrics: dict) -> dict | None:
+    """The share of boxes that the glimpses of each model find, in percent; None without boxes."""
+    rows = [row for row in metrics["results"] if len(row.get("pointing", [])) > 1]
+    most = max((len(row["pointing"]) for row in rows), default=0)
+    rows = [
+        row for row in rows if len(row["pointing"]) == most
+    ]  # those of the longest RAM, and of the DT-RAM
+    shown = [
+        {"model": row["model"], "shares": [100 * share for share in row["pointing"][1:]]} for row in rows
+    ]
+    return {"steps": list(range(2, most + 1)), "rows": shown} if rows else None
 
 
 def _tradeoff(curves: dict[str, list[dict]], num_steps: int) -> dict:
