@@ -15,9 +15,9 @@ metrics.json holds `results`, a list of rows with "model" (a title), "stage" (a 
 "accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps" and
 "validation_accuracy" as well. A row of kind "comparison" is the result of the same weights with other
 locations or stops. "pointing" of a row with glimpses, if the source knows boxes, holds the share of boxes
-that were found after each step, see `learning.pointing`. `stage_kinds` maps the name of every stage to its kind ("encoder", "ram" or "dtram").
-`seconds` maps it to its training time. Both are in the order of the stages. `budget`, if the recipe has one,
-holds the fields of `inference.uncertainty.Budget`.
+that were found after each step, see `learning.pointing`. `stage_kinds` maps the name of every stage to its
+kind ("encoder", "ram" or "dtram"). `seconds` maps it to its training time. Both are in the order of the
+stages. `budget`, if the recipe has one, holds the fields of `inference.uncertainty.Budget`.
 """
 
 import json
