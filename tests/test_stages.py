@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import train as train_script
-from dtram_hub.learning.curriculum import location_std, plan_stages
+from dtram_hub import DTRAM
+from dtram_hub.learning.curriculum import Stage, enter_stage, location_std, plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.shared_stages import shared_stages
@@ -36,6 +37,8 @@ def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Pat
     assert shared_stages(tmp_path, *plan("average"), {"train": "a"}) == stages[:1]
     with pytest.raises(ValueError, match="that run has another 'model'"):
         shared_stages(tmp_path, *plan("last"), {"train": "a"})
+    with pytest.raises(ValueError, match="that run has another 'model'"):
+        shared_stages(tmp_path, *plan("evidence"), {"train": "a"})
     with pytest.raises(ValueError, match="that run learned from other data: train changed"):
         shared_stages(tmp_path, *plan("average"), {"train": "b"})
     RunFolder(tmp_path).write_metrics(metrics)  # of an older version
@@ -93,3 +96,17 @@ def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path:
             drawn.append(run.draw_noise(run.stages[run.progress.stage], epoch, batch).stop)
     assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 16
     assert all(torch.equal(*pair) for pair in zip(drawn[:8], drawn[16:], strict=True))
+
+
+def test_the_first_layers_of_an_encoder_keep_their_weights(tmp_path: Path) -> None:
+    """And they take no part in the backward pass."""
+    model = DTRAM("test_efficientnet", 3, 3, 2, 64, "resize", 32, 32, hidden_size=16)
+    enter_stage(model, Stage(kind="ram", num_steps=2, freeze_layers=2))
+    frozen = {name for name, p in model.encoder.named_parameters() if not p.requires_grad}
+    assert frozen == {
+        name
+        for name, _ in model.encoder.named_parameters()
+        if name.startswith(("conv_stem.", "bn1.", "blocks.0."))
+    }
+    enter_stage(model, Stage(kind="ram", num_steps=2))
+    assert all(p.requires_grad for p in model.encoder.parameters())

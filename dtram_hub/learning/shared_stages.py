@@ -1,10 +1,12 @@
 """Starting a run from the stages of another run."""
 
+import inspect
 from dataclasses import asdict
 from pathlib import Path
 
 from ..checks import check_choice
 from ..models import checkpoint
+from ..models.answer import ANSWERS
 from ..models.dtram import DTRAM
 from .curriculum import Stage
 from .recipe import Recipe, read_recipe
@@ -13,6 +15,7 @@ from .run_folder import RunFolder
 
 # Arguments of the model that a kind of stage does not use. Runs that differ in them can share its stages.
 NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
+DEFAULT_ANSWER = inspect.signature(DTRAM).parameters["aggregate"].default
 NOT_IN_ENCODER = {"glimpse_crop", "glimpse_size", "crop_mode", "location_std", "locator"}
 
 
@@ -87,5 +90,5 @@ def _unused(stages: list[Stage], theirs: dict, mine: dict) -> set[str]:
     """The arguments of the model in which two runs with these shared stages may differ."""
     if any(stage.kind != "encoder" for stage in stages):
         return NOT_IN_RAM
-    answers_itself = "last" not in (theirs.get("aggregate"), mine.get("aggregate"))
-    return NOT_IN_RAM | NOT_IN_ENCODER | ({"aggregate"} if answers_itself else set())
+    both = [ANSWERS[model.get("aggregate", DEFAULT_ANSWER)] for model in (theirs, mine)]
+    return NOT_IN_RAM | NOT_IN_ENCODER | ({"aggregate"} if all(a.asks_first for a in both) else set())
