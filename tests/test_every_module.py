@@ -28,6 +28,12 @@ NAMES = [
 ]  # fmt: skip
 
 
+SEEING = [
+    "hiera_tiny_224",
+    "mobilenetv3_small_050",
+    "swin_tiny_patch4_window7_224",
+    "test_vit",
+]  # kinds of maps
 OURS = timm.list_models("dtram*") + timm.list_models(module="small_encoders")
 OTHERS = [name for name in timm.list_models(exclude_filters=OURS) if name not in NAMES]
 
@@ -47,3 +53,21 @@ def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     assert features.shape == (2, model.num_features)
     assert model.forward_head(features).shape == (2, 5)
     assert model.forward_head(features, pre_logits=True).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "name", [*SEEING, *(pytest.param(name, marks=pytest.mark.long) for name in NAMES if name not in SEEING)]
+)
+def test_a_policy_and_an_answer_that_read_its_map(name: str) -> None:
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
+    words = {"num_steps": 2, "num_classes": 3, "hidden_size": 8, "locator": "attend", "aggregate": "evidence"}
+    model = timm.create_model(f"dtram_{name}", device="meta", **words)
+    images = torch.zeros(2, 3, model.image_size, model.image_size, device="meta")
+    seen = model.see(images, None)
+    cells = seen.cells.shape[1]
+    assert cells**0.5 % 1 == 0
+    assert 7**2 <= cells <= (model.context_size / 8) ** 2
+    assert (seen.centres.shape, seen.evidence.shape) == ((2, cells, 2), (2, cells, 3))
+    model(images).sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]

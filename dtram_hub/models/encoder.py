@@ -283,7 +283,9 @@ def encode_with_map(
     encoder: nn.Module, views: Tensor, classify: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """As `encode`; returns features (N, D), logits (N, C) if `classify`, and the map (N, K, h, w)."""
-    last, (cells,) = encoder.forward_intermediates(views, indices=[_map_index(encoder)])
+    # Some encoders end at the last map that they are asked for.
+    ends = len(encoder.feature_info) - 1
+    last, (cells, *_) = encoder.forward_intermediates(views, indices=sorted({_map_index(encoder), ends}))
     logits = encoder.forward_head(last) if classify else None
     return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
 
