@@ -67,7 +67,7 @@ def test_a_policy_and_an_answer_that_read_its_map(name: str) -> None:
     seen = model.see(images, None)
     cells = seen.cells.shape[1]
     assert cells**0.5 % 1 == 0
-    assert 7**2 <= cells <= (model.context_size / 8) ** 2
+    assert 7**2 <= cells <= (model.context_size / 7) ** 2
     assert (seen.centres.shape, seen.evidence.shape) == ((2, cells, 2), (2, cells, 3))
     model(images).sum().backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
