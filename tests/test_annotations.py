@@ -1,11 +1,16 @@
 """Lists of images: each mistake in them is one sentence, and none gives other images or labels in silence."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from scipy.io import savemat
 
+from dtram_hub.data.canvas import box_on_canvas
+from dtram_hub.data.layouts import open_cub
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Data
 from folders import make_cub, photographs, records
@@ -128,3 +133,35 @@ def test_a_damaged_mat_file_is_named(tmp_path: Path, content: bytes) -> None:
     savemat(root / "cars_annos.mat", {"class_names": np.array(["a", "b"], dtype=object)})
     with pytest.raises(ValueError, match=r"'.*cars_annos\.mat' has no annotations"):
         read("cars", root)
+
+
+def test_boxes_follow_their_images_onto_the_canvas(tmp_path: Path) -> None:
+    """Photographs of 30 x 20 pixels, of which the canvas keeps the middle 20 x 20."""
+    root = make_cub(tmp_path)
+    boxes = [f"{100 + i} {5 + i}.0 {i}.0 4.0 2.0" for i in range(16)]
+    (root / "bounding_boxes.txt").write_text("\n".join(boxes))
+    config = DataConfig(source="cub", root=str(root), cache=str(tmp_path / "cache"), validation_fraction=0.5)
+    splits = load(config, seed=0, image_size=40, in_chans=3).splits
+    for i, box in zip(range(12, 16), splits["test"].boxes[:, 0].tolist(), strict=True):
+        assert box == pytest.approx([i / 10 - 1, i / 10 - 1, (i + 2) / 10 - 1, min((i + 4) / 10 - 1, 1)])
+    held = torch.cat([splits[name].boxes for name in ("train", "validation")])
+    assert sorted(round(10 * top + 10) for top in held[:, 0, 0].tolist()) == list(range(12))
+    for i, row in enumerate(splits["train"].rows.tolist()):
+        assert splits["train"].boxes[i, 0, 0].item() == pytest.approx(row / 10 - 1)
+    (root / "bounding_boxes.txt").write_text("100 1 2 3\n")
+    with pytest.raises(ValueError, match="is no box of left, top, width, height"):
+        open_cub(root)
+    (root / "bounding_boxes.txt").write_text("\n".join(boxes[1:]))
+    with pytest.raises(ValueError, match=r"bounding_boxes.txt has no box of image '100'"):
+        open_cub(root)
+
+
+def test_a_box_turns_with_a_photograph_on_its_side(tmp_path: Path) -> None:
+    """The orientation tag of a camera; 4 pixels of a photograph of 20 x 30 make a fifth of the canvas."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert box_on_canvas({"path": str(tmp_path / "a.jpg")}, [0, 5, 4, 4]) == pytest.approx(
+        [-1, -1, -0.6, -0.6]
+    )
+    assert all(math.isnan(side) for side in box_on_canvas({"path": "none.jpg"}, [0, 5, 4, 4]))

@@ -32,6 +32,22 @@ def read_list(path: Path) -> dict[str, str]:
     return found
 
 
+def read_boxes(path: Path) -> dict[str, list[float]]:
+    """Read a list with a key and a box on every line: left, top, width and height in pixels.
+
+    Raises:
+        ValueError: as in `read_list`, or a box is not of four numbers.
+    """
+    boxes = {}
+    for key, text in read_list(path).items():
+        try:
+            left, top, width, height = map(float, text.split())
+        except ValueError:
+            raise ValueError(f"{quoted(path)}: {text!r} is no box of left, top, width, height.") from None
+        boxes[key] = [left, top, width, height]
+    return boxes
+
+
 def read_mat(path: Path, key: str) -> np.ndarray:
     """Read one array of a .mat file, (N,).
 

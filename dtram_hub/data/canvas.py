@@ -5,6 +5,7 @@ becomes an `UnreadableImage`.
 """
 
 import io
+import math
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..prompt import one_line, printable
 
@@ -104,6 +105,29 @@ def decode(file: dict | None, size: int, in_chans: int) -> np.ndarray | None:
         (in_chans, size, size) uint8; None if the file is no readable image.
     """
     return _decode(file, size, in_chans).pixels
+
+
+def box_on_canvas(file: dict, box: list[float]) -> list[float]:
+    """The part of a box that `decode` keeps, in coordinates of the canvas.
+
+    Args:
+        file: as in `decode`.
+        box: left, top, width, height in pixels of the photograph.
+
+    Returns:
+        top, left, bottom, right in [-1, 1]; NaN for an unreadable file.
+    """
+    try:
+        with Image.open(_checked(file["path"]), formats=_formats()) as image:
+            lies = image.getexif().get(ExifTags.Base.Orientation, 1) > 4  # on its side
+            width, height = reversed(image.size) if lies else image.size
+    except Exception:  # as in `open_photograph`; who decodes the file says what is wrong with it
+        return [math.nan] * 4
+    left, top = box[:2]
+    side = min(width, height)
+    across, down = ((2 * corner - whole) / side for corner, whole in ((left, width), (top, height)))
+    corners = down, across, down + 2 * box[3] / side, across + 2 * box[2] / side
+    return [min(max(corner, -1.0), 1.0) for corner in corners]
 
 
 def decode_all(files: list[dict | None], size: int, in_chans: int) -> list[Canvas]:

@@ -18,7 +18,7 @@ from accelerate.logging import get_logger
 from pyarrow import compute
 
 from ..prompt import one_line, printable
-from .annotations import read_list, read_mat, read_records, within
+from .annotations import read_boxes, read_list, read_mat, read_records, within
 from .image_folder import SPLITS, list_images
 from .listing import list_files, quoted
 from .tables import order_of
@@ -26,6 +26,7 @@ from .tables import order_of
 logger = get_logger(__name__)
 
 DAMAGED = (datasets.exceptions.DatasetsError, pyarrow.ArrowException)
+CUB_BOXES = "bounding_boxes.txt"
 CUB_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 
 
@@ -142,7 +143,10 @@ def open_imagefolder(root: Path) -> datasets.DatasetDict:
 
 
 def open_cub(root: Path) -> datasets.DatasetDict:
-    """Open CUB-200-2011 in its original layout, or a subset of its classes. Bounding boxes are not read.
+    """Open CUB-200-2011 in its original layout, or a subset of its classes.
+
+    The column `box`, if there are boxes, judges glimpses and is no input of a model. It has left, top, width
+    and height in pixels of the photograph.
 
     Raises:
         ValueError: a list or an image is missing, two lists do not fit together, a path leaves the folder
@@ -166,11 +170,24 @@ def open_cub(root: Path) -> datasets.DatasetDict:
         raise ValueError(f"{origin}: {CUB_FILES[2]} has other values than 0 and 1.")
     order = order_of(labels.values())
     names = [classes[key].split(".", 1)[-1].replace("_", " ") for key in order]
-    rows = {"train": [], "test": []}
-    for key, path in paths.items():
-        split = "train" if in_train[key] == "1" else "test"
-        rows[split].append((within(root / "images", path), order.index(labels[key])))
-    return _of_list(rows, names, root)
+    keys = {
+        split: [key for key in paths if in_train[key] == mark]
+        for split, mark in (("train", "1"), ("test", "0"))
+    }
+    rows = {
+        split: [(within(root / "images", paths[key]), order.index(labels[key])) for key in own]
+        for split, own in keys.items()
+    }
+    found = _of_list(rows, names, root)
+    if not (root / CUB_BOXES).is_file():
+        return found
+    boxes = read_boxes(root / CUB_BOXES)
+    if missing := paths.keys() - boxes.keys():
+        raise ValueError(f"{origin}: {CUB_BOXES} has no box of image {min(missing)!r}.")
+    columns = {split: [boxes[key] for key in own] for split, own in keys.items()}
+    return datasets.DatasetDict(
+        {split: rows.add_column("box", columns[split]) for split, rows in found.items()}
+    )
 
 
 def open_cars(root: Path) -> datasets.DatasetDict:

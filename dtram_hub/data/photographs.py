@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
 import torch
 from accelerate.logging import get_logger
+from torch import Tensor
 
 from ..prompt import printable
 from .cache import load_canvases
+from .canvas import box_on_canvas
 from .config import DataConfig
 from .layouts import open_hub, open_stream
 from .splits import Data, Split, hold_out
@@ -71,7 +74,7 @@ def _decoded(
         doubtful += [f"{_name_of(found[name], name, i)}: {text}" for i, text in canvases.warnings.items()]
         labels = torch.tensor([-1 if label is None else label for label in given])
         identity[name] = hashlib.sha256(canvases.checksum.encode() + labels.numpy().tobytes()).hexdigest()
-        splits[name] = Split(canvases.images, labels)
+        splits[name] = Split(canvases.images, labels, boxes=_boxes(found[name]))
         if faults:
             good = torch.ones(len(labels), dtype=torch.bool)
             good[list(faults)] = False
@@ -90,6 +93,15 @@ def _decoded(
         if name not in splits:
             splits["train"], splits[name] = hold_out(splits["train"], fraction, seed, name, class_names)
     return Data(splits, class_names, len(broken), identity)
+
+
+def _boxes(split: datasets.Dataset) -> Tensor | None:
+    """The boxes of a split (N, 1, 4) on its canvases; None if the source knows none."""
+    if "box" not in split.column_names:
+        return None
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(box_on_canvas, split["image"], split["box"]))
+    return torch.tensor(found)[:, None]
 
 
 def _streamed(
