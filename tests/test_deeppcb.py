@@ -111,6 +111,7 @@ def test_splits_share_no_board_and_the_seed_deals_them(root: Path) -> None:
     assert data.splits["train"].canvases.images == again.splits["train"].canvases.images
     assert data.splits["train"].canvases.images != other.splits["train"].canvases.images
     assert data.identity == again.identity
+    assert {board.group for board in data.splits["test"].canvases.boards} == {"group1"}
 
 
 def test_the_control_repairs_the_defect_of_the_label_as_well(root: Path) -> None:

@@ -39,12 +39,14 @@ class Board:
     patches: its defects.
     boxes: (K, 4) int64, top, left, bottom, right of each defect in pixels.
     kinds: (K,) int64, 1 + an index of KINDS.
+    group: the name of its layout, which many boards share.
     """
 
     repaired: np.ndarray
     patches: list[Patch]
     boxes: np.ndarray
     kinds: np.ndarray
+    group: str
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def read_board(root: Path, image: str, boxes: str) -> Board:
         raise ValueError(f"{path} has no boxes, or a kind outside of 1 to {len(KINDS)}.")
     if (corners < 0).any() or (corners > SIDE).any() or (corners[:, :2] >= corners[:, 2:]).any():
         raise ValueError(f"{path} has a box that is empty or leaves the board of {SIDE} pixels.")
-    return Board(*repair(tested, template, corners), corners, kinds)
+    return Board(*repair(tested, template, corners), corners, kinds, Path(image).parts[0])
 
 
 def _read_image(stem: str) -> np.ndarray:
