@@ -29,6 +29,8 @@ class LossConfig:
     policy_weight: weight of the two REINFORCE terms.
     baseline_weight: weight of the baseline's squared error.
     entropy_weight: weight of the entropy of stop decisions, which keeps both actions in the sample.
+    glimpse_weight: weight of the cross-entropy of the glimpses alone, for answers that have one. Without this
+        term the first look answers for glimpses that cannot read yet, and they learn slowly.
     label_smoothing: share of the target that is spread over all classes, in [0, 1].
     reward: a key of REWARDS.
     baseline: "learned" for the return that the model expects (the authors' code), or "leave_one_out" for the
@@ -43,6 +45,7 @@ class LossConfig:
     policy_weight: float = 1.0
     baseline_weight: float = 1.0
     entropy_weight: float = 0.01
+    glimpse_weight: float = 1.0
     label_smoothing: float = 0.0
     reward: str = "correct"
     baseline: str = "learned"
@@ -269,6 +272,12 @@ def dtram_loss(
     classification = classification_loss(
         rollout.logits, labels, rollout.steps, config.supervision, config.label_smoothing, counts.rollouts
     )
+    if rollout.glimpse_logits is not None and rollout.logits.shape[1] > 1:
+        own = rollout.glimpse_logits[:, 1:]  # the first look is the context view
+        alone = classification_loss(
+            own, labels, rollout.steps, "all", config.label_smoothing, counts.rollouts
+        )
+        classification = classification + config.glimpse_weight * alone
     policies = reinforce_loss(rollout.location_log_probs * taken, returns - before, counts.rollouts)
     total = classification + config.baseline_weight * error + config.policy_weight * policies
     if dynamic:

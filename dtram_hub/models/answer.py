@@ -75,6 +75,10 @@ class Answer(nn.Module):
         """
         return state.own, state.kept
 
+    def of_glimpses(self, state: State) -> Tensor | None:
+        """The answer (N, C) of the glimpses alone, which training supervises too; None if there is none."""
+        return None
+
     def logits(self, correction: Tensor, own: Tensor | None) -> Tensor:
         """Add the head's output (.., N, C) to the answer's own part (.., N, C), if there is one."""
         return correction if own is None else own + correction
@@ -172,6 +176,9 @@ class Evidence(Answer):
         evidence = torch.where(covered[..., None], NOTHING, evidence)
         glimpsed = torch.logaddexp(glimpsed, self.of_glimpse(seen.features).float())
         return torch.logaddexp(evidence.logsumexp(1), glimpsed), (evidence, centres, glimpsed)
+
+    def of_glimpses(self, state: State) -> Tensor | None:
+        return state.kept[2] if state.kept else None
 
     def reset_classes(self, num_classes: int) -> None:
         self.widths = self.widths._replace(num_classes=num_classes)

@@ -177,6 +177,7 @@ class Rollout:
     hidden (N, T, H): h_t.
     own_logits (N, T, C): the encoder's own part of the answers, if it has one.
     samples (N, T, 2): the locations before they were clipped to the image.
+    glimpse_logits (N, T, C): the answer of the glimpses alone, if the answer has one.
     """
 
     logits: Tensor
@@ -188,6 +189,7 @@ class Rollout:
     hidden: Tensor | None = None
     own_logits: Tensor | None = None
     samples: Tensor | None = None
+    glimpse_logits: Tensor | None = None
 
 
 @dataclass

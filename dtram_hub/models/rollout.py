@@ -68,6 +68,7 @@ def _read_heads(
         log_probs = torch.cat([log_probs[:first], sampled])
     logits = model.logits(after)
     stop_logits = model.stop_logit(after, logits) if model.dynamic else torch.full_like(log_probs, torch.nan)
+    of_glimpses = [model.answer.of_glimpses(state) for state in states[1:]]
     begun = states[0].hidden.to(after.hidden.dtype)[None]
     baselines = torch.cat([model.baseline(hidden.detach()) for hidden in (begun, after.hidden)])
     return Rollout(
@@ -80,6 +81,7 @@ def _read_heads(
         hidden=after.hidden.transpose(0, 1),
         own_logits=None if after.own is None else after.own.transpose(0, 1),
         samples=samples.transpose(0, 1),
+        glimpse_logits=None if of_glimpses[0] is None else torch.stack(of_glimpses, dim=1),
     )
 
 
