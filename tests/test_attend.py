@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from conftest import make_undecided
 from dtram_hub import DTRAM
+from dtram_hub.learning.losses import LossConfig, dtram_loss
 from dtram_hub.models.encoder import map_channels
 from dtram_hub.models.export import export_looks
 from dtram_hub.models.glimpse import covers
@@ -95,6 +97,22 @@ def test_evidence_by_hand() -> None:
     again = State(torch.zeros(1, 16), torch.tensor(2), own, kept=kept)
     own, _ = answer.update(again, Seen(features), torch.tensor([[0.4, 0.1]]), torch.tensor(3))
     torch.testing.assert_close(own[0], (evidence[0, 0].exp() / 2 + 2 * glimpse.exp()).log())
+
+
+def test_glimpses_alone_answer_and_are_supervised() -> None:
+    model, images, labels = build(dynamic=False), torch.randn(3, 3, 96, 96), torch.tensor([0, 3, 1])
+    record = model.rollout(images)
+    expected = torch.full((3, 4), -torch.inf)
+    for step in (1, 2):
+        seen = model.see(images, record.locations[:, step])
+        expected = torch.logaddexp(expected, model.answer.of_glimpse(seen.features))
+        torch.testing.assert_close(record.glimpse_logits[:, step], expected, rtol=1e-4, atol=1e-4)
+    alone = sum(F.cross_entropy(record.glimpse_logits[:, step], labels) for step in (1, 2))
+    losses = [
+        dtram_loss(record, labels, LossConfig(glimpse_weight=weight), dynamic=False).classification
+        for weight in (0.0, 0.5)
+    ]
+    torch.testing.assert_close(losses[1] - losses[0], 0.5 * alone, rtol=1e-4, atol=1e-5)
 
 
 def test_cells_outside_of_the_image_do_not_count() -> None:
