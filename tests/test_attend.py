@@ -1,8 +1,12 @@
 """The location policy that reads the feature map, and the answer that pools evidence over places."""
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from conftest import make_undecided
 from dtram_hub import DTRAM
@@ -177,6 +181,42 @@ def test_a_new_classifier_reads_evidence_of_the_new_classes() -> None:
     assert model.forward_features(images).shape[1] == model.num_features == 16 + 7
     model.reset_classifier(0)
     assert model(images).shape == (2, 16)
+
+
+def test_an_encoder_of_the_contexts_own_ends_at_its_map() -> None:
+    model, images = build(context_encoder="own"), torch.randn(5, 3, 96, 96)
+    model.requires_grad_(False)
+    names = {name.split(".")[1] for name, _ in model.context_encoder.named_parameters() if "blocks" in name}
+    assert names == {"0", "1", "2", "3"}  # of five stages, of which the last has cells of 32 pixels
+    before = model.advance(images, model.begin(images), None)
+    torch.nn.init.normal_(model.encoder.conv_stem.weight)
+    after = model.advance(images, model.begin(images), None)
+    assert torch.equal(before.own, after.own)  # the other encoder sees glimpses alone
+    location = torch.zeros(5, 2)
+    torch.nn.init.normal_(model.context_encoder.conv_stem.weight)
+    assert torch.equal(model.see(images, location).features, model.encoder(images[:, :, 32:64, 32:64]))
+    found = model.predict(images, stop_threshold=1.0)
+    first, following = (program.module() for program in export_looks(model))
+    packed, place, _, logits = first(images)
+    for step in (1, 2):
+        packed, place, _, logits = following(images, packed, place, torch.tensor(step))
+    torch.testing.assert_close(logits, found.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_both_encoders_start_from_the_same_weights(tmp_path: Path) -> None:
+    pretrained = timm.create_model("test_efficientnet", num_classes=5)
+    save_file(pretrained.state_dict(), tmp_path / "encoder.safetensors")
+    model = build(context_encoder="own")
+    model.load_encoder(str(tmp_path / "encoder.safetensors"))
+    expected = pretrained.state_dict()
+    for encoder in model.encoders:
+        assert all(torch.equal(weight, expected[name]) for name, weight in encoder.state_dict().items())
+
+
+def test_an_encoder_of_its_own_needs_an_answer_without_a_classifier() -> None:
+    for words in ({"aggregate": "residual"}, {"aggregate": "last", "context": "none", "locator": "shared"}):
+        with pytest.raises(ValueError, match="context_encoder='own' gives a map and no classifier"):
+            build(context_encoder="own", **words)
 
 
 def test_an_encoder_without_a_map_is_refused() -> None:

@@ -11,6 +11,7 @@ HALVES = [
     {"context": "resize", "aggregate": "average", "stopper": "margin"},
     {"context": "none", "aggregate": "last", "crop_mode": "bilinear", "locator": "stepwise"},
     {"context": "resize", "aggregate": "evidence", "locator": "attend", "glimpse_crop": 12},
+    {"context": "resize", "aggregate": "evidence", "locator": "attend", "context_encoder": "own"},
     {"context": "none", "aggregate": "last", "glimpse_scales": 2, "glimpse_crop": 10, "dynamic": False},
 ]
 

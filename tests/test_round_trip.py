@@ -32,6 +32,7 @@ CHANGES = [
     *({"location_input": True}, {"dynamic": False}, {"stopper": "margin"}, {"stopper": "linear"}),
     *({"stop_threshold": 0.9}, {"crop_mode": "bilinear"}, {"drop_rate": 0.25}, {"drop_path_rate": 0.1}),
     *({"locator": "attend"}, {"aggregate": "evidence"}, {"locator": "attend", "aggregate": "evidence"}),
+    {"context_encoder": "own", "aggregate": "evidence"},
 ]
 MNIST_CHANGES = [
     *({"num_classes": 3}, {"num_classes": 0}, {"in_chans": 3}, {"num_steps": 3}, {"hidden_size": 24}),
@@ -70,7 +71,7 @@ def test_every_keyword_of_every_entry_point(name: str, change: dict, tmp_path: P
 def test_every_keyword_is_changed() -> None:
     for name, changes in (("dtram_test_resnet", CHANGES), ("dtram_glimpse_mlp", MNIST_CHANGES)):
         keywords = ENTRIES[name]().arguments().keys() - (
-            {"backbone"} if changes is CHANGES else {"aggregate"}
+            {"backbone"} if changes is CHANGES else {"aggregate", "context_encoder"}
         )
         assert keywords <= {key for change in changes for key in change}
 

@@ -19,9 +19,12 @@ GAUSSIAN = [name for name, policy in LOCATORS.items() if not policy.needs_map]
 GREY = Normalise({"mean": (0.0,), "std": (1.0,)})
 
 
-def build(locator: str = "shared", context: str = "resize", aggregate: str = "last") -> DTRAM:
+def build(
+    locator: str = "shared", context: str = "resize", aggregate: str = "last", context_encoder: str = "shared"
+) -> DTRAM:
     """A small DT-RAM of three looks, its heads moved off the zeros that some of them start from."""
     changes = {} if locator in GAUSSIAN and aggregate != "evidence" else {"backbone": "test_efficientnet"}
+    changes["context_encoder"] = context_encoder
     model = tiny_model(context, aggregate, locator=locator, **changes)
     for parameter in model.locator.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -56,9 +59,24 @@ def test_what_trains_in_a_stage_gets_a_gradient_and_nothing_else_does(
         "dtram": {"baseline", "encoder", "locator", "stopper"} | core,
     }[kind]
     expected -= {"encoder"} if freeze == "encoder" else set()
-    expected |= {"answer"} if aggregate == "evidence" else set()
+    if aggregate == "evidence" and (freeze, kind) != ("context", "encoder"):
+        expected |= {"answer"}
     own = {"encoder": set(), "ram": {"locator"}, "dtram": {"stopper"}}[kind]
     assert learning == ({"baseline"} | own if freeze == "answers" else expected)
+
+
+@pytest.mark.parametrize(("kind", "freeze"), itertools.product(STAGES, FREEZES))
+def test_an_encoder_of_the_contexts_own_trains_in_its_stages(kind: str, freeze: str) -> None:
+    model = build("attend", aggregate="evidence", context_encoder="own")
+    enter_stage(model, Stage(kind=kind, num_steps=STAGES[kind], freeze=freeze))
+    Task(model, GREY, LossConfig(), num_rollouts=2).train()(*images_and_labels()).total.backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    context = {"context_encoder"} if freeze == "nothing" else set()
+    glimpses = {"encoder"} if kind != "encoder" and freeze in ("nothing", "context") else set()
+    assert learning & {"encoder", "context_encoder"} == context | glimpses
+    assert model.answer.of_cells.weight.requires_grad == (freeze in ("nothing", "encoder"))
 
 
 def recorded_noise(model: DTRAM, record: Rollout, std: float) -> Noise:

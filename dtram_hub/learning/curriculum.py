@@ -17,7 +17,8 @@ from .losses import REWARDS
 # The modules that a stage freezes, as functions of the model and of `Kind.parts`.
 FREEZES: dict[str, Callable[[DTRAM, tuple[str, ...]], list[nn.Module]]] = {
     "nothing": lambda model, own: [],
-    "encoder": lambda model, own: [model.encoder],
+    "encoder": lambda model, own: model.encoders,
+    "context": lambda model, own: [model.context_encoder, *model.answer.first_parts()],
     "answers": lambda model, own: [part for name, part in model.named_children() if name not in own],
 }
 
@@ -71,9 +72,10 @@ class StageConfig:
     epochs: the epochs of each stage; 0 leaves the stages of this kind out.
     learning_rate: the largest learning rate of a stage.
     split: names of the splits to train on, joined by "+".
-    freeze: the part of the model that does not train. "nothing" freezes no part. "encoder" freezes the
-        encoder. "answers" freezes all but the location policy and the baseline in a RAM, and all but the stop
-        policy and the baseline in the DT-RAM, as the authors do.
+    freeze: the part of the model that does not train. "nothing" freezes no part. "encoder" freezes every
+        encoder. "context" freezes what only a context view trains: its own encoder, and its evidence.
+        "answers" freezes all but the location policy and the baseline in a RAM, and all but the stop policy
+        and the baseline in the DT-RAM, as the authors do.
     freeze_layers: the number of the encoder's first layers that do not train, in timm's coarse groups: the
         stem, then each stage of the encoder. Edges learned on photographs serve most images.
     crop: the stage's own `data.crop`; None for that of the recipe.
@@ -188,11 +190,14 @@ def freeze(model: DTRAM, stage: Stage) -> None:
     if stage.num_steps == 1 and model.context != "none":
         idle = [*idle, model.hidden_to_hidden, model.location_to_hidden, model.locator]
         idle += model.answer.later_parts()
+        if model.context_encoder is not None:  # then the encoder sees glimpses alone
+            idle += [model.encoder, model.input_to_hidden]
     model.requires_grad_(True)
     for part in idle:
         if part is not None:
             part.requires_grad_(False)
-    freeze_layers(model.encoder, stage.freeze_layers)
+    for encoder in model.encoders:
+        freeze_layers(encoder, stage.freeze_layers)
 
 
 def freeze_layers(encoder: nn.Module, count: int) -> None:

@@ -20,7 +20,6 @@ class Task(nn.Module):
         model: a DTRAM that has entered its stage.
         normalise: the normalisation of uint8 images for the model.
         loss: the terms of the loss and their weights.
-        freeze_encoder: whether the encoder stays in evaluation mode.
         freeze_batch_norm: whether the encoder's batch norm uses its running statistics and does not change
             them.
         num_rollouts: M, the Monte-Carlo rollouts of one image (Eq. 2).
@@ -32,7 +31,6 @@ class Task(nn.Module):
         normalise: Normalise,
         loss: LossConfig,
         *,
-        freeze_encoder: bool = False,
         freeze_batch_norm: bool = True,
         num_rollouts: int = 1,
     ):
@@ -40,19 +38,19 @@ class Task(nn.Module):
         self.model = model
         self.normalise = normalise
         self.loss = loss
-        self.freeze_encoder = freeze_encoder
         self.freeze_batch_norm = freeze_batch_norm
         self.num_rollouts = num_rollouts
 
     def train(self, mode: bool = True) -> "Task":
-        """Set training mode as in torch, except for frozen modules."""
+        """Set training mode as in torch, except for frozen encoders and for frozen batch norm."""
         super().train(mode)
-        if self.freeze_encoder:
-            self.model.encoder.eval()
-        if self.freeze_batch_norm:
-            for module in self.model.encoder.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for encoder in self.model.encoders:
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.eval()
+            if self.freeze_batch_norm:
+                for module in encoder.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
         return self
 
     @property
@@ -108,7 +106,6 @@ def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) 
         model,
         normalise,
         recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),
-        freeze_encoder=not any(parameter.requires_grad for parameter in model.encoder.parameters()),
         freeze_batch_norm=recipe.freeze_batch_norm,
         num_rollouts=recipe.num_rollouts,
     )

@@ -97,8 +97,12 @@ class Answer(nn.Module):
     def reset_classes(self, num_classes: int) -> None:
         """Give the answer's own layers fresh weights for `num_classes`."""
 
+    def first_parts(self) -> list[nn.Module]:
+        """The layers that only a context view trains."""
+        return []
+
     def later_parts(self) -> list[nn.Module]:
-        """The layers that no context view reads, and that a stage of one look cannot train."""
+        """The layers that no context view trains."""
         return []
 
 
@@ -184,6 +188,9 @@ class Evidence(Answer):
         self.widths = self.widths._replace(num_classes=num_classes)
         self.of_cells = _small_linear(self.widths.cells, num_classes)
         self.of_glimpse = _small_linear(self.widths.features, num_classes)
+
+    def first_parts(self) -> list[nn.Module]:
+        return [self.of_cells]
 
     def later_parts(self) -> list[nn.Module]:
         return [self.of_glimpse]

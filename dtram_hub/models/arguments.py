@@ -37,6 +37,7 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "stopper": partial(check_choice, choices=STOPPERS),
     "stop_threshold": partial(check_number, low=0, high=1),
     "crop_mode": partial(check_choice, choices=CROP_MODES),
+    "context_encoder": partial(check_choice, choices=("shared", "own")),
 }
 
 
@@ -55,6 +56,11 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
     if context == "none" and ANSWERS[aggregate].needs_context:
         raise ValueError(
             f"aggregate={aggregate!r} needs a context view; context='none' takes aggregate='last'."
+        )
+    if arguments["context_encoder"] == "own" and (context == "none" or ANSWERS[aggregate].asks_first):
+        raise ValueError(
+            f"context_encoder='own' gives a map and no classifier; context={context!r} with "
+            f"aggregate={aggregate!r} does not read it. Accepted is aggregate='evidence' or 'last'."
         )
     if scales > 1 and context != "none":
         raise ValueError(

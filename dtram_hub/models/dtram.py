@@ -11,6 +11,8 @@ steps and keeps every tensor, for training. `predict` takes only the steps that 
 a fixed number of steps, is the same network with `dynamic=False`.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,10 @@ from .arguments import check_arguments, least_size
 from .early_exit import predict
 from .encoder import (
     create_encoder,
+    cut_after_map,
     encode,
     encode_and_classify,
+    encode_map,
     encode_with_map,
     feature_size,
     map_channels,
@@ -70,6 +74,9 @@ class DTRAM(TimmModel):
             looks and of the difference between the two largest logits, for few training images.
         stop_threshold: in [0, 1]. A prediction stops at the first step whose stop probability is above it.
         crop_mode: "exact" copies whole pixels, "bilinear" interpolates between them.
+        context_encoder: "shared" encodes the context view like a glimpse. "own" gives the context view an
+            encoder of its own, which ends at its feature map. Small things look unlike in the two views, and
+            one encoder forgets what the other view needs.
         encoder_kwargs: keywords of the timm model, such as `drop_rate` or `global_pool`.
 
     Raises:
@@ -97,6 +104,7 @@ class DTRAM(TimmModel):
         stopper: str = "confidence",
         stop_threshold: float = 0.5,
         crop_mode: str = "exact",
+        context_encoder: str = "shared",
         **encoder_kwargs,
     ):
         super().__init__()
@@ -119,6 +127,7 @@ class DTRAM(TimmModel):
         self.stopper_kind = stopper
         self.stop_threshold = stop_threshold
         self.crop_mode = crop_mode
+        self.context_encoder_kind = context_encoder
         self.encoder_kwargs = encoder_kwargs
         check_arguments(self.arguments())
         self._build()
@@ -135,6 +144,12 @@ class DTRAM(TimmModel):
         self.location_to_hidden = nn.Linear(2, hidden, bias=False) if core_reads_locations else None
         policy, answer = LOCATORS[self.locator_kind], ANSWERS[self.aggregate]
         cells = self._map_channels() if policy.needs_map or answer.needs_map else 0
+        self.context_encoder = self.context_to_hidden = None
+        if self.context_encoder_kind == "own":
+            cells = self._map_channels()
+            arguments = self._encoder_arguments() | {"num_classes": 0}
+            self.context_encoder = cut_after_map(create_encoder(**arguments))
+            self.context_to_hidden = nn.Linear(cells, hidden)
         reach = self.glimpse_crop / self.image_size
         self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", cells, reach))
         self.baseline = nn.Linear(hidden, 1)
@@ -150,7 +165,8 @@ class DTRAM(TimmModel):
             lacking = "context='none'" if self.context == "none" else f"backbone={self.backbone!r}"
             reader = f"locator={self.locator_kind!r}"
             if not LOCATORS[self.locator_kind].needs_map:
-                reader = f"aggregate={self.aggregate!r}"
+                own = self.context_encoder_kind == "own"
+                reader = "context_encoder='own'" if own else f"aggregate={self.aggregate!r}"
             raise ValueError(f"{reader} reads a feature map of the context; {lacking} gives none.")
         return channels
 
@@ -189,18 +205,25 @@ class DTRAM(TimmModel):
     def see(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
         """Encode one view of each row; arguments as in `view`."""
         view, first = self.view(images, locations, rows), locations is None
+        if first and self.context_encoder is not None:
+            cells = encode_map(self.context_encoder, view)
+            return self._with_cells(images, Seen(cells.mean((2, 3))), cells)
         classify = self.num_classes > 0 and (self.answer.asks_first if first else self.answer.asks_later)
         if first and (self.answer.needs_map or self.locator.needs_map):
             features, own, cells = encode_with_map(self.encoder, view, classify)
-            grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)
-            centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
-            count = view.shape[0]  # `len` would become a constant in an exported graph
-            centres, valid = centres.to(view).expand(count, -1, -1), valid.to(view.device).expand(count, -1)
-            return Seen(features, own, cells, centres, valid, self.answer.evidence(cells))
+            return self._with_cells(images, Seen(features, own), cells)
         read = locations if self.encoder_reads_locations else None
         if classify:
             return Seen(*encode_and_classify(self.encoder, view, read))
         return Seen(encode(self.encoder, view, read))
+
+    def _with_cells(self, images: Tensor, seen: Seen, cells: Tensor) -> Seen:
+        """Add the map (N, K, h, w) of the context view, its cells' centres and their evidence."""
+        grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)
+        centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
+        count = cells.shape[0]  # `len` would become a constant in an exported graph
+        centres, valid = centres.to(cells).expand(count, -1, -1), valid.to(cells.device).expand(count, -1)
+        return replace(seen, cells=cells, centres=centres, valid=valid, evidence=self.answer.evidence(cells))
 
     def begin(self, images: Tensor) -> State:
         """The state before the first step, for images (B, C, H, W)."""
@@ -212,7 +235,8 @@ class DTRAM(TimmModel):
 
         `locations` (N, 2) is None for the context view, which has no location.
         """
-        total = self.input_to_hidden(seen.features)
+        own_context = locations is None and self.context_to_hidden is not None
+        total = (self.context_to_hidden if own_context else self.input_to_hidden)(seen.features)
         looks, fixed, memory = state.looks + 1, state.fixed, state.memory
         if state.begun:
             total = total + self.hidden_to_hidden(state.hidden)

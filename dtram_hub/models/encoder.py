@@ -290,6 +290,18 @@ def encode_with_map(
     return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
 
 
+def cut_after_map(encoder: nn.Module) -> nn.Module:
+    """Remove the layers of an encoder that its map does not need; the others keep their names."""
+    if hasattr(encoder, "prune_intermediate_layers"):
+        encoder.prune_intermediate_layers([_map_index(encoder)])
+    return encoder
+
+
+def encode_map(encoder: nn.Module, views: Tensor) -> Tensor:
+    """The map (N, K, h, w) of views (N, C, S, S) alone."""
+    return encoder.forward_intermediates(views, indices=[_map_index(encoder)], intermediates_only=True)[0]
+
+
 def map_channels(encoder: nn.Module) -> int:
     """K, the channels of the map of `encode_with_map`; 0 for an encoder without a map."""
     if not hasattr(encoder, "forward_intermediates") or not getattr(encoder, "feature_info", None):

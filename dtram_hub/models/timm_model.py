@@ -28,7 +28,7 @@ class TimmModel(nn.Module):
         """The constructor's present keywords; `DTRAM(**model.arguments())` has the same shapes."""
         signature = inspect.signature(type(self).__init__).parameters.values()
         names = [p.name for p in signature if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-        parts = {"locator": "locator_kind", "stopper": "stopper_kind"}
+        parts = {name: f"{name}_kind" for name in ("locator", "stopper", "context_encoder")}
         return {name: getattr(self, parts.get(name, name)) for name in names} | self.encoder_kwargs
 
     @property
@@ -39,6 +39,11 @@ class TimmModel(nn.Module):
     @_model_args.setter
     def _model_args(self, _: dict) -> None:
         pass
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """The encoder, and that of the context view if it has its own."""
+        return [self.encoder, *([] if self.context_encoder is None else [self.context_encoder])]
 
     @property
     def head_hidden_size(self) -> int:
@@ -153,7 +158,8 @@ class TimmModel(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """The names of the parameters that weight decay would harm, from the encoder and the policies."""
-        parts = {"encoder": self.encoder, "locator": self.locator, "stopper": self.stopper}
+        names = ("encoder", "context_encoder", "locator", "stopper")
+        parts = {name: getattr(self, name) for name in names}
         return {
             f"{part}.{name}"
             for part, module in parts.items()
@@ -163,7 +169,8 @@ class TimmModel(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations of the encoder in the backward pass, which saves memory."""
-        self.encoder.set_grad_checkpointing(enable)
+        for encoder in self.encoders:
+            encoder.set_grad_checkpointing(enable)
 
     def load_encoder(self, source: str | None = None, **loading) -> None:
         """Load the encoder's weights through timm's loader.
@@ -179,6 +186,10 @@ class TimmModel(nn.Module):
         if self.encoder_source is not None:
             loading = {"pretrained_cfg": self.encoder_source()} | loading
         load_encoder(self.encoder, source, loading, **self._encoder_arguments())
+        if self.context_encoder is not None:
+            known = self.context_encoder.state_dict().keys()
+            weights = {name: w for name, w in self.encoder.state_dict().items() if name in known}
+            self.context_encoder.load_state_dict(weights)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "TimmModel":
