@@ -36,3 +36,17 @@ def test_half_precision_on_a_cpu_answers_as_single(dtype: torch.dtype, change: d
     assert rollout.logits.isfinite().all()
     (rollout.logits.sum() + rollout.location_log_probs.sum() + model(images).sum()).backward()
     assert model.encoder.conv1[0].weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("locator", ["shared", "stepwise", "attend"])
+def test_the_location_policy_learns_under_autocast(locator: str) -> None:
+    """Autocast may keep a weight that was cast without a gradient, when the location was chosen."""
+    sizes = {"num_steps": 3, "image_size": 48, "context": "resize", "context_size": 32, "glimpse_crop": 16}
+    model = DTRAM("test_efficientnet", 5, **sizes, hidden_size=16, locator=locator).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        rollout = model.rollout(torch.randn(4, 3, 48, 48), sample=True)
+        weights = torch.arange(12.0).view(4, 3)  # rollouts of the same sign could cancel out
+        loss = (rollout.location_log_probs * weights).sum()
+    loss.backward()
+    policy = model.locator.query if locator == "attend" else model.locator.linear
+    assert policy.weight.grad.abs().sum() > 0

@@ -40,11 +40,13 @@ def rollout(
     return _read_heads(model, states, torch.stack(samples), noise, std if locations is None else None)
 
 
-@torch.no_grad()
 def _choose(locator: nn.Module, state: State, noise: Tensor | None, std: float) -> Tensor:
     """The next location (N, 2) before clipping: the best one, or one sampled by `noise` (N, A)."""
+    # Not under `no_grad`: autocast of older versions of torch would keep weights that it casts there, and the
+    # heads would read those, without a gradient to the policy.
     plan = locator.plan(state)
-    return locator.greedy(plan) if noise is None else locator.sample(plan, noise, std)
+    chosen = locator.greedy(plan) if noise is None else locator.sample(plan, noise, std)
+    return chosen.detach()
 
 
 def _read_heads(
