@@ -53,7 +53,8 @@ def test_the_default_is_the_model_with_discount_098() -> None:
 @shipped
 def test_it_loads_as_it_was_trained(name: str, tmp_path: Path) -> None:
     model = timm.create_model(name, pretrained=True).eval()
-    assert model.arguments() == SHIPPED[name]["model_args"] | {"num_classes": SHIPPED[name]["num_classes"]}
+    shipped = SHIPPED[name]["model_args"] | {"num_classes": SHIPPED[name]["num_classes"]}
+    assert model.arguments() == {"context_encoder": "shared"} | shipped  # a keyword newer than the weights
     assert (WEIGHTS / name / "model.safetensors").stat().st_size < (1e6 if "mnist" in name else 1e7)
     config = timm.data.resolve_model_data_config(model)
     assert {key: config[key] for key in EXPECTED[name.partition(".")[0]]} == EXPECTED[name.partition(".")[0]]
