@@ -24,9 +24,11 @@ from dtram_hub.learning.curriculum import plan_stages, set_steps
 from dtram_hub.learning.evaluation import Answers, Evaluator
 from dtram_hub.learning.pointing import pointing
 from dtram_hub.learning.recipe import load_data, read_recipe, split_words
+from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.models import checkpoint
 from dtram_hub.models.normalise import Normalise
 from dtram_hub.prompt import ending_in_a_sentence, say
+from timing import positive
 
 SAMPLES = 2000
 
@@ -36,7 +38,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="+", metavar="run | key=value")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     args = parser.parse_intermixed_args()
     torch.set_num_threads(args.threads)
     with ending_in_a_sentence(Path(sys.argv[0]).name):
@@ -47,20 +49,23 @@ def compare(run: str | None, overrides: list[str]) -> None:
     """Print all tables for one run."""
     if run is None:
         raise ValueError("no run was named; accepted is the folder of one.")
-    recipe = read_recipe(Path(run) / "recipe.yaml", overrides)
+    folder = RunFolder(run)
+    recipe = read_recipe(folder.recipe_path, overrides)
+    if recipe.data.source != "deeppcb":
+        raise ValueError(f"{run} learned from data.source={recipe.data.source!r}; accepted is 'deeppcb'.")
     data = load_data(recipe)
     test, model = data.splits["test"], checkpoint.load(run)
     evaluator = Evaluator(model, Normalise(model.pretrained_cfg), Accelerator(), 4 * recipe.batch_size)
     say(f"{run}: {len(test)} test images of {len(boards_of(test).unique())} boards, seed {recipe.seed}")
     say(f"dtram-hub {dtram_hub.__version__}, torch {torch.__version__}, timm {timm.__version__},")
-    say(f"{torch.get_num_threads()} threads, {platform.machine()}\n")
+    say(f"{torch.get_num_threads()} threads, {platform.machine()}")
     stages = plan_stages(recipe.model["num_steps"], recipe.stages, curriculum=recipe.curriculum)
     longest = [stage for stage in stages if not stage.dynamic][-1]
     chosen = {stages[0].title: stages[0], longest.title: longest, stages[-1].title: stages[-1]}
     found = {}
     for title, stage in chosen.items():
         set_steps(model, stage)
-        checkpoint.load_weights(model, Path(run) / "stages" / f"{stage.name}.safetensors")
+        checkpoint.load_weights(model, folder.stage_weights(stage.name))
         found[title] = evaluator.predict(test)
     summarise(found, test)
     reach = model.glimpse_crop / test.canvases.shape[-1]
@@ -86,10 +91,17 @@ def interval(values: np.ndarray, boards: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def begin_table(*headings: str) -> None:
+    """Print the first two lines of a table in Markdown, after an empty line."""
+    say("")
+    say(f"| {' | '.join(headings)} |")
+    say("|---|" + "---:|" * (len(headings) - 1))
+
+
 def summarise(found: dict[str, Answers], test: Split) -> None:
     """One row for every model: accuracy and looks; and the paired difference from the last model."""
     boards, last = boards_of(test).numpy(), right([*found.values()][-1])
-    say("| model | looks | accuracy (%) | 95 % interval | last model ahead by |\n|---|---:|---:|---|---|")
+    begin_table("model", "looks", "accuracy (%)", "95 % interval", "last model ahead by")
     for title, answers in found.items():
         values = right(answers)
         low, high = interval(values, boards)
@@ -112,15 +124,17 @@ def explain(answers: Answers, test: Split, names: list[str], reach: float) -> No
     parts[f"more than {thirds[1]:.0f} pixels"] = sides > thirds[1]
     for group in sorted(set(groups)):
         parts[group] = torch.tensor([own == group for own in groups])
-    say("\n| images | number | accuracy (%) | looks | found by a glimpse (%) |\n|---|---:|---:|---:|---:|")
+    begin_table("images", "number", "accuracy (%)", "looks", "found by a glimpse (%)")
     values, locations = torch.from_numpy(right(answers)), answers.locations
     for title, mask in parts.items():
+        if not mask.any():
+            continue
         shares = pointing(locations[mask], test.boxes[mask], reach)
         share = "" if shares is None else f"{100 * shares[-1]:.1f}"
         steps = answers.steps[mask].double().mean()
         say(f"| {title} | {int(mask.sum())} | {100 * values[mask].mean():.1f} | {steps:.2f} | {share} |")
     guesses = answers.logits.argmax(-1)
-    say("\n| is, was called | " + " | ".join(names) + " |\n|---|" + "---:|" * len(names))
+    begin_table("is, was called", *names)
     for label, name in enumerate(names):
         counts = torch.bincount(guesses[test.labels == label], minlength=len(names)).tolist()
         say(f"| {name} | " + " | ".join(map(str, counts)) + " |")

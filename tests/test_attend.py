@@ -12,10 +12,10 @@ from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.learning.losses import LossConfig, dtram_loss
 from dtram_hub.models.encoder import map_channels
-from dtram_hub.models.export import export_looks
 from dtram_hub.models.glimpse import covers
 from dtram_hub.models.location import OUTSIDE, shares
 from dtram_hub.models.records import Noise, Seen, State
+from graphs import check_looks, check_whole_graphs
 
 BACKBONES = ["test_efficientnet", "test_vit", "test_convnext"]
 
@@ -136,25 +136,11 @@ def test_a_glimpse_covers_what_lies_within_its_sides() -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_compiles_in_one_graph_and_exports(backbone: str) -> None:
-    model, images = build(backbone, dynamic=False), torch.randn(5, 3, 96, 96)
-    model.requires_grad_(False)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
-    shapes = ({0: torch.export.Dim("batch", max=2**20)},)
-    program = torch.export.export(model, (images[:2],), dynamic_shapes=shapes)
-    torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-4)
+    check_whole_graphs(build(backbone, dynamic=False), torch.randn(5, 3, 96, 96))
 
 
 def test_its_looks_export_with_what_they_remember() -> None:
-    model, images = build(), torch.randn(5, 3, 96, 96)
-    model.requires_grad_(False)
-    found = model.predict(images, stop_threshold=1.0)
-    first, following = (program.module() for program in export_looks(model))
-    packed, location, _, logits = first(images)
-    for step in (1, 2):
-        torch.testing.assert_close(location, found.locations[:, step], rtol=1e-4, atol=1e-4)
-        packed, location, _, logits = following(images, packed, location, torch.tensor(step))
-    torch.testing.assert_close(logits, found.logits, rtol=1e-4, atol=1e-4)
+    check_looks(build(), torch.randn(5, 3, 96, 96))
 
 
 def test_the_same_noise_in_parts_and_at_once() -> None:
@@ -195,12 +181,7 @@ def test_an_encoder_of_the_contexts_own_ends_at_its_map() -> None:
     location = torch.zeros(5, 2)
     torch.nn.init.normal_(model.context_encoder.conv_stem.weight)
     assert torch.equal(model.see(images, location).features, model.encoder(images[:, :, 32:64, 32:64]))
-    found = model.predict(images, stop_threshold=1.0)
-    first, following = (program.module() for program in export_looks(model))
-    packed, place, _, logits = first(images)
-    for step in (1, 2):
-        packed, place, _, logits = following(images, packed, place, torch.tensor(step))
-    torch.testing.assert_close(logits, found.logits, rtol=1e-4, atol=1e-4)
+    check_looks(model, images)
 
 
 def test_both_encoders_start_from_the_same_weights(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 
 from dtram_hub import DTRAM
 from dtram_hub.models.answer import ANSWERS, Last
-from dtram_hub.models.export import export_looks
 from dtram_hub.models.location import LOCATORS, LocationPolicy, Surroundings
 from dtram_hub.models.records import Noise, Seen, State
 from dtram_hub.models.stopping import STOPPERS, StopPolicy
+from graphs import check_looks, check_whole_graphs
 
 
 class Heed(LocationPolicy):
@@ -155,25 +155,11 @@ def test_locations_fit_their_log_probs_and_teach_the_policy() -> None:
 
 @pytest.mark.parametrize("backbone", MAPS)
 def test_it_compiles_in_one_graph_and_exports(backbone: str) -> None:
-    model, images = build(backbone, dynamic=False), torch.randn(5, 3, 96, 96)
-    model.requires_grad_(False)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
-    shapes = ({0: torch.export.Dim("batch", max=2**20)},)
-    program = torch.export.export(model, (images[:2],), dynamic_shapes=shapes)
-    torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-4)
+    check_whole_graphs(build(backbone, dynamic=False), torch.randn(5, 3, 96, 96))
 
 
 def test_its_looks_export_with_their_memory() -> None:
-    model, images = build(), torch.randn(5, 3, 96, 96)
-    model.requires_grad_(False)
-    found = model.predict(images, stop_threshold=1.0)
-    first, following = (program.module() for program in export_looks(model))
-    packed, location, _, logits = first(images)
-    for step in (1, 2):
-        torch.testing.assert_close(location, found.locations[:, step], rtol=1e-4, atol=1e-4)
-        packed, location, _, logits = following(images, packed, location, torch.tensor(step))
-    torch.testing.assert_close(logits, found.logits, rtol=1e-4, atol=1e-4)
+    check_looks(build(), torch.randn(5, 3, 96, 96))
 
 
 def test_a_model_without_a_map_for_it_is_refused() -> None:

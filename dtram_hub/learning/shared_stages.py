@@ -15,8 +15,8 @@ from .run_folder import RunFolder
 
 # Arguments of the model that a kind of stage does not use. Runs that differ in them can share its stages.
 NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}
-DEFAULT_ANSWER = inspect.signature(DTRAM).parameters["aggregate"].default
 NOT_IN_ENCODER = {"glimpse_crop", "glimpse_size", "crop_mode", "location_std", "locator"}
+DEFAULT_ANSWER = inspect.signature(DTRAM).parameters["aggregate"].default
 
 
 def shared_stages(source: Path, recipe: Recipe, stages: list[Stage], data: dict[str, str]) -> list[Stage]:
