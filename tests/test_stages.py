@@ -110,3 +110,7 @@ def test_the_first_layers_of_an_encoder_keep_their_weights(tmp_path: Path) -> No
     }
     enter_stage(model, Stage(kind="ram", num_steps=2))
     assert all(p.requires_grad for p in model.encoder.parameters())
+    small = DTRAM("glimpse_convnet", 3, 1, 2, 32, "resize", 12, 12, hidden_size=16, aggregate="last")
+    for encoder, layers in ((model, r"\d"), (small, "0")):
+        with pytest.raises(ValueError, match=rf"freeze_layers=9; the encoder has {layers} layers"):
+            enter_stage(encoder, Stage(kind="ram", num_steps=2, freeze_layers=9))

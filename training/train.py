@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 import dtram_hub
 from dtram_hub.data.loader import epoch_seed, train_loader
 from dtram_hub.data.splits import join
-from dtram_hub.learning.curriculum import Stage, enter_stage, location_std, plan_stages
+from dtram_hub.learning.curriculum import Stage, enter_stage, first_layers, location_std, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
 from dtram_hub.learning.losses import Loss
@@ -156,12 +156,14 @@ class Run:
         self.progress.data, self.progress.machine = data, count_machine(self.accelerator)
 
     def check_stages(self) -> None:
-        """ValueError for a plan without stages, an unknown split, or a split of too few batches."""
+        """ValueError for a plan without stages, an unknown split, too few batches, too many frozen layers."""
         if not self.stages:
             raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
         for stage in self.stages:
             try:
                 split = join(self.data.splits, stage.splits)
+                for encoder in self.model.encoders:
+                    first_layers(encoder, stage.freeze_layers)
             except ValueError as error:
                 raise ValueError(f"stages.{stage.kind}.{error}") from None
             batches = max(1, len(split) // self.recipe.batch_size)

@@ -197,17 +197,24 @@ def freeze(model: DTRAM, stage: Stage) -> None:
         if part is not None:
             part.requires_grad_(False)
     for encoder in model.encoders:
-        freeze_layers(encoder, stage.freeze_layers)
+        for parameter in first_layers(encoder, stage.freeze_layers):
+            parameter.requires_grad_(False)
 
 
-def freeze_layers(encoder: nn.Module, count: int) -> None:
-    """Freeze the first `count` layers of an encoder, in timm's coarse groups."""
+def first_layers(encoder: nn.Module, count: int) -> list[nn.Parameter]:
+    """The parameters of the first `count` layers of an encoder, in timm's coarse groups.
+
+    Raises:
+        ValueError: the encoder has fewer layers; one without layer groups has none.
+    """
     if not count:
-        return
-    groups = group_parameters(encoder, encoder.group_matcher(coarse=True))
-    for layer in range(count):
-        for name in groups.get(layer, []):
-            encoder.get_parameter(name).requires_grad_(False)
+        return []
+    layers = {}
+    if hasattr(encoder, "group_matcher"):
+        layers = group_parameters(encoder, encoder.group_matcher(coarse=True))
+    if count > len(layers):
+        raise ValueError(f"freeze_layers={count}; the encoder has {len(layers)} layers.")
+    return [encoder.get_parameter(name) for layer in range(count) for name in layers[layer]]
 
 
 def reset(model: DTRAM, stage: Stage) -> None:
