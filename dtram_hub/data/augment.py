@@ -36,8 +36,10 @@ def flip(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
     Returns:
         Images of the same shape and dtype.
     """
-    mirrored = (draws < 0.5).view(-1, 1, 1, 1) & wanted
-    return torch.where(mirrored, images.flip(3), images)
+    if not wanted:
+        return images
+    mirrored = (draws[:, 0] < 0.5).tolist()
+    return torch.stack([image.flip(2) if own else image for image, own in zip(images, mirrored, strict=True)])
 
 
 def turn(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
@@ -53,11 +55,8 @@ def turn(images: Tensor, wanted: bool, draws: Tensor) -> Tensor:
     """
     if not wanted:
         return images
-    turned = images.clone()
-    for quarters in (1, 2, 3):
-        chosen = (draws[:, 0] * 4).floor() == quarters
-        turned[chosen] = images[chosen].rot90(quarters, (2, 3))
-    return turned
+    quarters = (draws[:, 0] * 4).long().tolist()
+    return torch.stack([image.rot90(own, (1, 2)) for image, own in zip(images, quarters, strict=True)])
 
 
 def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:

@@ -67,20 +67,22 @@ class Composed:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Compose the images at `index` (B,) int64, as (B, 1, S, S) uint8."""
-        return torch.from_numpy(np.stack([self._compose(*self.images[i]) for i in index.tolist()])[:, None])
+        images = np.empty((len(index), 1, SIDE, SIDE), np.uint8)
+        for image, i in zip(images, index.tolist(), strict=True):
+            self._compose(image[0], *self.images[i])
+        return torch.from_numpy(images)
 
     def new_empty(self, *shape: int) -> Tensor:
         """As the method of a tensor."""
         return torch.empty(shape, dtype=torch.uint8)
 
-    def _compose(self, number: int, defects: tuple[int, ...], _: int) -> np.ndarray:
+    def _compose(self, image: np.ndarray, number: int, defects: tuple[int, ...], _: int) -> None:
         board = self.boards[number]
-        image = board.repaired.copy()
+        image[:] = board.repaired
         for defect in defects:
             patch = board.patches[defect]
             shown = patch.alone if len(defects) == 1 else np.ones_like(patch.alone)
             image[patch.window][shown] = patch.pixels[shown]
-        return image
 
 
 def load_deeppcb(

@@ -31,7 +31,11 @@ from .optimizer import OptimizerConfig
 
 # Old keys and old values of recipes, and their words today.
 OLD_KEYS = {"places_rate": "locations_rate"}
-OLD_VALUES = {("reward", "likelihood"): "log_likelihood", ("baseline", "siblings"): "leave_one_out"}
+OLD_VALUES = {
+    ("reward", "likelihood"): "log_likelihood",
+    ("baseline", "siblings"): "leave_one_out",
+    ("precision", "False"): "no",  # YAML reads a bare `no` as false
+}
 
 
 @dataclass
