@@ -111,6 +111,9 @@ def test_splits_share_no_board_and_the_seed_deals_them(root: Path) -> None:
     assert data.splits["train"].canvases.images == again.splits["train"].canvases.images
     assert data.splits["train"].canvases.images != other.splits["train"].canvases.images
     assert data.identity == again.identity
+    few = read(root, test_draws=1, boards=2)
+    assert [len(few.splits[name]) for name in ("train", "validation", "test")] == [10, 2, 2]
+    assert boards(few, "train") < boards(data, "train")
     assert {board.group for board in data.splits["test"].canvases.boards} == {"group1"}
 
 

@@ -64,7 +64,8 @@ def test_old_words_are_read_as_the_new_ones(tmp_path: Path) -> None:
     old = "loss: {reward: likelihood, baseline: siblings}\nnum_rollouts: 2\n"
     old += "stages: {ram: {reward: likelihood}}\noptimizer: {places_rate: 30}"
     (tmp_path / "old.yaml").write_text(old)
-    recipe = read_recipe(tmp_path / "old.yaml", ["stages.dtram.reward=likelihood"])
+    recipe = read_recipe(tmp_path / "old.yaml", ["stages.dtram.reward=likelihood", "precision=no"])
+    assert recipe.precision == "no"  # YAML reads a bare `no` as false
     assert recipe.optimizer.locations_rate == 30
     assert read_recipe(RECIPES[0], ["optimizer.places_rate=7"]).optimizer.locations_rate == 7
     assert (recipe.loss.reward, recipe.loss.baseline) == ("log_likelihood", "leave_one_out")

@@ -46,7 +46,7 @@ from dtram_hub.learning.resume import (
 )
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.shared_stages import copy_stages, shared_stages
-from dtram_hub.learning.task import make_task
+from dtram_hub.learning.task import check_way, make_task
 from dtram_hub.models import checkpoint
 from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import Noise
@@ -156,9 +156,10 @@ class Run:
         self.progress.data, self.progress.machine = data, count_machine(self.accelerator)
 
     def check_stages(self) -> None:
-        """ValueError for a plan without stages, an unknown split, too few batches, too many frozen layers."""
+        """ValueError for a plan without stages, and for a stage that cannot be trained."""
         if not self.stages:
             raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
+        check_way(self.model, self.recipe.loss)
         for stage in self.stages:
             try:
                 split = join(self.data.splits, stage.splits)

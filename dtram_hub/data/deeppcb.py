@@ -94,6 +94,7 @@ def load_deeppcb(
     task: str = "kind",
     draws: int = 5,
     test_draws: int = 4,
+    boards: int | None = None,
     control: bool = False,
 ) -> Data:
     """Load DeepPCB in its original layout, and hold boards of train out for validation.
@@ -103,6 +104,7 @@ def load_deeppcb(
         task: "kind" for one defect or none of seven classes, "defective" for two classes.
         draws: images of one board in train, for the task "kind".
         test_draws: the same in validation and test.
+        boards: the number of boards in train, for experiments with few; None for all.
         control: whether to repair the defect of the label as well. A model that learns more than chance then
             has found a trace of the repair.
 
@@ -114,22 +116,25 @@ def load_deeppcb(
     check_choice("data.options.task", task, CLASSES)
     check_integer("data.options.draws", draws, 1)
     check_integer("data.options.test_draws", test_draws, 1)
+    if boards is not None:
+        check_integer("data.options.boards", boards, 1)
     if image_size != SIDE:
         raise ValueError(f"image_size={image_size}; data.source='deeppcb' has boards of {SIDE} pixels.")
     if config.root is None or not (Path(config.root) / LISTS["test"]).is_file():
         raise ValueError(
             f"data.root={config.root!r} is not the folder of DeepPCB, which has trainval.txt and test.txt."
         )
-    boards = {name: read_boards(Path(config.root), file) for name, file in LISTS.items()}
-    order = np.random.default_rng([seed, VALIDATION_SEED]).permutation(len(boards["train"]))
+    found = {name: read_boards(Path(config.root), file) for name, file in LISTS.items()}
+    order = np.random.default_rng([seed, VALIDATION_SEED]).permutation(len(found["train"]))
     held = max(1, round(config.validation_fraction * len(order)))
-    parts = {"train": order[held:], "validation": order[:held], "test": np.arange(len(boards["test"]))}
+    train = order[held:][:boards]
+    parts = {"train": train, "validation": order[:held], "test": np.arange(len(found["test"]))}
     splits = {}
     for name, numbers in parts.items():
-        own = boards["test" if name == "test" else "train"]
+        own = found["test" if name == "test" else "train"]
         count = draws if name == "train" else test_draws
         splits[name] = compose(own, np.sort(numbers), task, count, seed, control)
-    identity = {name: checksum(found) for name, found in boards.items()}
+    identity = {name: checksum(own) for name, own in found.items()}
     return Data(splits, CLASSES[task], identity=identity)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checks import check_choice, check_labels, check_number
 from ..models.records import Rollout
 from ..models.stopping import stop_entropies, stop_log_probs
+from .policy_losses import WAYS, Tried, leave_one_out, reinforce_loss
 
 SUPERVISIONS = ("taken", "all", "last")
 BASELINES = ("learned", "leave_one_out")
@@ -26,7 +27,7 @@ class LossConfig:
     discount: gamma of Eq. 7, in (0, 1]. A smaller gamma makes every step more expensive. The return of a RAM
         is not discounted, because a RAM does not choose its number of steps.
     supervision: the steps whose answers are trained, see `classification_loss`.
-    policy_weight: weight of the two REINFORCE terms.
+    policy_weight: weight of the losses of both policies.
     baseline_weight: weight of the baseline's squared error.
     entropy_weight: weight of the entropy of stop decisions, which keeps both actions in the sample.
     glimpse_weight: weight of the cross-entropy of the glimpses alone, for answers that have one. Without this
@@ -35,6 +36,10 @@ class LossConfig:
     reward: a key of REWARDS.
     baseline: "learned" for the return that the model expects (the authors' code), or "leave_one_out" for the
         mean return of the other rollouts of the same image.
+    where: how the location policy learns. "reinforce" is the policy gradient of the return (Eq. 5). "value"
+        fits the score of each place to the reward of the answer after a look there; the policy must score
+        places. "pathwise" follows the gradient of the classification loss through the views to the locations,
+        for `crop_mode: bilinear`.
 
     Raises:
         ValueError: a value is out of range.
@@ -49,6 +54,7 @@ class LossConfig:
     label_smoothing: float = 0.0
     reward: str = "correct"
     baseline: str = "learned"
+    where: str = "reinforce"
 
     def __post_init__(self):
         check_number("discount", self.discount, 0, 1, open_low=True)
@@ -56,6 +62,7 @@ class LossConfig:
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_choice("reward", self.reward, REWARDS)
         check_choice("baseline", self.baseline, BASELINES)
+        check_choice("where", self.where, WAYS)
 
 
 @dataclass
@@ -185,22 +192,6 @@ def classification_loss(
     return losses.sum() / (len(labels) if count is None else count)
 
 
-def reinforce_loss(log_probs: Tensor, advantages: Tensor, count: Tensor | None = None) -> Tensor:
-    """The sum over A actions of -log pi times advantage, averaged over rollouts (Eq. 5, first term).
-
-    Its gradient estimates the policy gradient. Its value has no meaning.
-
-    Args:
-        log_probs: (N, A) of the actions taken; 0 for no action.
-        advantages: (N, A), return minus baseline; no gradient reaches them.
-        count: the number of rollouts to divide by; N by default.
-
-    Returns:
-        A scalar.
-    """
-    return -(log_probs * advantages.detach()).sum() / (len(log_probs) if count is None else count)
-
-
 def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Squared error of the learned baseline, averaged over the steps taken.
 
@@ -215,23 +206,6 @@ def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor, count: Tenso
     """
     errors = F.mse_loss(baselines, returns.detach(), reduction="none") * mask
     return errors.sum() / (mask.sum() if count is None else count)
-
-
-def leave_one_out(returns: Tensor, num_rollouts: int) -> Tensor:
-    """The leave-one-out baseline: the mean return of the other rollouts of the same image.
-
-    Rollouts of one image share its difficulty, the main source of variance in a return. This baseline
-    removes the difficulty from the advantage.
-
-    Args:
-        returns: (N, A); the M rollouts of one image are neighbours.
-        num_rollouts: M, 2 or more.
-
-    Returns:
-        (N, A).
-    """
-    groups = returns.unflatten(0, (-1, num_rollouts))
-    return ((groups.sum(1, keepdim=True) - groups) / (num_rollouts - 1)).flatten(0, 1)
 
 
 def dtram_loss(
@@ -278,8 +252,12 @@ def dtram_loss(
             own, labels, rollout.steps, "all", config.label_smoothing, counts.rollouts
         )
         classification = classification + config.glimpse_weight * alone
-    policies = reinforce_loss(rollout.location_log_probs * taken, returns - before, counts.rollouts)
-    total = classification + config.baseline_weight * error + config.policy_weight * policies
+    total = classification + config.baseline_weight * error
+    way = WAYS[config.where]
+    if way.loss is not None:
+        judged = REWARDS[config.reward](rollout.logits.detach(), labels)
+        tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, judged, taken)
+        total = total + config.policy_weight * way.loss(tried, counts.rollouts)
     if dynamic:
         log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
         stops = reinforce_loss(log_probs, returns - after, counts.rollouts)

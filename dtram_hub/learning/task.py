@@ -10,6 +10,7 @@ from ..models.normalise import Normalise
 from ..models.records import Noise
 from .curriculum import Stage
 from .losses import Counts, Loss, LossConfig, dtram_loss
+from .policy_losses import WAYS
 from .recipe import Recipe
 
 
@@ -78,7 +79,12 @@ class Task(nn.Module):
             ValueError: a label is out of range, or images as in `DTRAM.rollout`.
         """
         rollout = self.model.rollout(
-            self.normalise(images), sample=True, num_rollouts=self.repeats, noise=noise, std=std
+            self.normalise(images),
+            sample=True,
+            num_rollouts=self.repeats,
+            noise=noise,
+            std=std,
+            through_views=WAYS[self.loss.where].through_views,
         )
         return dtram_loss(
             rollout,
@@ -109,3 +115,14 @@ def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) 
         freeze_batch_norm=recipe.freeze_batch_norm,
         num_rollouts=recipe.num_rollouts,
     )
+
+
+def check_way(model: DTRAM, loss: LossConfig) -> None:
+    """ValueError if the model's location policy cannot learn in the way that `loss.where` names."""
+    way = WAYS[loss.where]
+    if way.needs_scores and not model.locator.scores_places:
+        raise ValueError(
+            f"loss.where={loss.where!r} needs a policy that scores places, such as locator='attend'."
+        )
+    if way.through_views and model.crop_mode != "bilinear":
+        raise ValueError(f"loss.where={loss.where!r} needs crop_mode='bilinear', not {model.crop_mode!r}.")

@@ -280,12 +280,13 @@ class DTRAM(TimmModel):
         noise: Noise | None = None,
         locations: Tensor | None = None,
         std: float | None = None,
+        through_views: bool = False,
     ) -> Rollout:
         """Take all T steps and keep every tensor, for training and evaluation.
 
         Gradients: `logits` have gradients to the head, the core and the encoder. `location_log_probs` and
         `stop_logits` have gradients to the policies, the core and the encoder (Eq. 5). `baselines` have
-        gradients to the baseline alone. A location has no gradient to its policy.
+        gradients to the baseline alone. `locations` have no gradient.
 
         Args:
             images: (B, C, H, W) floats.
@@ -295,6 +296,8 @@ class DTRAM(TimmModel):
             noise: the randomness of the N = B * M rollouts; drawn anew by default.
             locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
             std: standard deviation of the location policy; `location_std` by default.
+            through_views: whether a location passes on the gradient of its view to the policy. A view has
+                one if `crop_mode` is "bilinear".
 
         Returns:
             N rollouts; the rollouts of one image are neighbours.
@@ -307,7 +310,8 @@ class DTRAM(TimmModel):
             columns = self.locator.noise_columns
             noise = Noise.draw(len(images), num_rollouts, self.num_steps, columns).to(images.device)
         std = self.location_std if std is None else std
-        return rollout(self, images, num_rollouts, noise if sample else None, locations, std)
+        noise = noise if sample else None
+        return rollout(self, images, num_rollouts, noise, locations, std, through_views)
 
     def predict(
         self, images: Tensor, stop_threshold: float | None = None, max_steps: int | None = None

@@ -41,10 +41,12 @@ class LocationPolicy(nn.Module):
 
     needs_map: whether `look_at` reads the feature map of the context view, `Seen.cells`.
     noise_columns: the number of uniform numbers that `sample` takes for one location.
+    scores_places: whether the policy has `score`.
     """
 
     needs_map = False
     noise_columns = 2
+    scores_places = False
 
     def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """`State.fixed` and the first `State.memory`, from the context view of each image."""
@@ -68,6 +70,14 @@ class LocationPolicy(nn.Module):
 
     def distribution(self, plan: tuple[Tensor, ...], std: float) -> Distribution:
         """The distribution of `sample` over locations (.., N, 2); the loss reads its `log_prob`."""
+        raise NotImplementedError
+
+    def mean(self, plan: tuple[Tensor, ...]) -> Tensor:
+        """The mean (.., N, 2) of `distribution`, with a gradient to the parameters."""
+        raise NotImplementedError
+
+    def score(self, plan: tuple[Tensor, ...], location: Tensor) -> Tensor:
+        """The policy's score (.., N) of a look at `location` (.., N, 2)."""
         raise NotImplementedError
 
     def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
@@ -120,6 +130,9 @@ class Shared(LocationPolicy):
     def distribution(self, plan: tuple[Tensor], std: float) -> Distribution:
         # Validation would make the CPU wait for the accelerator in every batch.
         return Independent(Normal(plan[0], std, validate_args=False), 1, validate_args=False)
+
+    def mean(self, plan: tuple[Tensor]) -> Tensor:
+        return plan[0]
 
     def reset(self) -> None:
         self.linear.reset_parameters()
@@ -181,7 +194,7 @@ class Attend(LocationPolicy):
     memory: whether a glimpse has covered a cell, (N, L) bool.
     """
 
-    needs_map = True
+    needs_map = scores_places = True
     noise_columns = 3  # for the cell, and for y and x around its centre
 
     def __init__(self, around: Surroundings):
@@ -223,6 +236,18 @@ class Attend(LocationPolicy):
         near = Independent(Normal(centres.expand(*scores.shape, 2), std, validate_args=False), 1)
         cells = Categorical(logits=scores, validate_args=False)
         return MixtureSameFamily(cells, near, validate_args=False)
+
+    def mean(self, plan: tuple[Tensor, ...]) -> Tensor:
+        scores, centres = plan
+        return (scores.softmax(-1)[..., None] * centres).sum(-2)
+
+    def score(self, plan: tuple[Tensor, ...], location: Tensor) -> Tensor:
+        """The score of the nearest cell that can be chosen; 0 if there is none."""
+        scores, centres = plan
+        free = scores > OUTSIDE
+        distances = (centres - location[..., None, :]).square().sum(-1)
+        nearest = torch.where(free, distances, torch.inf).argmin(-1, keepdim=True)
+        return torch.where(free, scores, 0).gather(-1, nearest).squeeze(-1)
 
     def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
         return (state.memory[0] | covers(location, state.fixed[1], self.reach),)

@@ -178,6 +178,8 @@ class Rollout:
     own_logits (N, T, C): the encoder's own part of the answers, if it has one.
     samples (N, T, 2): the locations before they were clipped to the image.
     glimpse_logits (N, T, C): the answer of the glimpses alone, if the answer has one.
+    location_scores (N, T): the policy's score of the place that was looked at, if it scores places; 0 where
+        no location was sampled.
     """
 
     logits: Tensor
@@ -190,6 +192,7 @@ class Rollout:
     own_logits: Tensor | None = None
     samples: Tensor | None = None
     glimpse_logits: Tensor | None = None
+    location_scores: Tensor | None = None
 
 
 @dataclass

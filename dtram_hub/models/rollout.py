@@ -14,6 +14,7 @@ def rollout(
     noise: Noise | None,
     locations: Tensor | None,
     std: float,
+    through_views: bool = False,
 ) -> Rollout:
     """Take all T steps, then apply the heads to all steps at once.
 
@@ -24,6 +25,7 @@ def rollout(
         noise: the randomness of the N = B * M rollouts; None takes the best actions.
         locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
         std: standard deviation of the location policy.
+        through_views: whether a location passes on the gradient of its view to the policy.
     """
     start = model.begin(images)
     states, samples = [start.repeat(num_rollouts)], []
@@ -32,21 +34,27 @@ def rollout(
         samples.append(torch.full((len(states[0]), 2), torch.nan, device=images.device))
     for t in range(len(samples), model.num_steps):
         if locations is None:
-            chosen = _choose(model.locator, states[-1], None if noise is None else noise.location[:, t], std)
+            drawn = None if noise is None else noise.location[:, t]
+            chosen = _choose(model.locator, states[-1], drawn, std, through_views)
         else:
             chosen = locations[:, t]
-        samples.append(chosen)
+        samples.append(chosen.detach())
         states.append(model.advance(images, states[-1], chosen.clamp(-1, 1)))
     return _read_heads(model, states, torch.stack(samples), noise, std if locations is None else None)
 
 
-def _choose(locator: nn.Module, state: State, noise: Tensor | None, std: float) -> Tensor:
+def _choose(
+    locator: nn.Module, state: State, noise: Tensor | None, std: float, through_views: bool
+) -> Tensor:
     """The next location (N, 2) before clipping: the best one, or one sampled by `noise` (N, A)."""
     # Not under `no_grad`: autocast of older versions of torch would keep weights that it casts there, and the
     # heads would read those, without a gradient to the policy.
     plan = locator.plan(state)
     chosen = locator.greedy(plan) if noise is None else locator.sample(plan, noise, std)
-    return chosen.detach()
+    if not through_views:
+        return chosen.detach()
+    mean = locator.mean(plan)
+    return chosen.detach() + mean - mean.detach()
 
 
 def _read_heads(
@@ -63,11 +71,14 @@ def _read_heads(
     """
     after = State.over_time(states[1:])
     log_probs = torch.zeros_like(samples[:, :, 0])
+    scores = log_probs if model.locator.scores_places else None
     first = int(model.context != "none")  # index of the first step with a location of the policy
     if noise is not None and std is not None and len(samples) > first:
         plan = model.locator.plan(State.over_time(states[first:-1]))
         sampled = model.locator.distribution(plan, std).log_prob(samples[first:])
         log_probs = torch.cat([log_probs[:first], sampled])
+        if scores is not None:
+            scores = torch.cat([scores[:first], model.locator.score(plan, samples[first:])])
     logits = model.logits(after)
     stop_logits = model.stop_logit(after, logits) if model.dynamic else torch.full_like(log_probs, torch.nan)
     of_glimpses = [model.answer.of_glimpses(state) for state in states[1:]]
@@ -84,6 +95,7 @@ def _read_heads(
         own_logits=None if after.own is None else after.own.transpose(0, 1),
         samples=samples.transpose(0, 1),
         glimpse_logits=None if of_glimpses[0] is None else torch.stack(of_glimpses, dim=1),
+        location_scores=None if scores is None else scores.T,
     )
 
 
