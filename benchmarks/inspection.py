@@ -2,13 +2,15 @@
 
     python benchmarks/inspection.py runs/inspect_deeppcb data.root=DeepPCB [data.options.control=true]
 
-The DT-RAM of the run, its longest RAM and its first look answer the test boards of the recipe. Intervals are
-those of 2,000 bootstrap samples of boards, because images of one board are alike. With
+The DT-RAM of the run, its longest RAM and its first look answer the test boards of the recipe. So do the RAM
+with glimpses at fixed places, and what reads glimpses on all tiles of a grid. Intervals are those of 2,000
+bootstrap samples of boards, because images of one board are alike. With
 `data.options.control=true` every defect is repaired and the labels stay: accuracy above chance would be a
 trace of the repair.
 """
 
 import argparse
+import math
 import platform
 import sys
 from pathlib import Path
@@ -67,9 +69,47 @@ def compare(run: str | None, overrides: list[str]) -> None:
         set_steps(model, stage)
         checkpoint.load_weights(model, folder.stage_weights(stage.name))
         found[title] = evaluator.predict(test)
+        if stage is longest:
+            found |= elsewhere(evaluator, data.splits["validation"], test)
     summarise(found, test)
     reach = model.glimpse_crop / test.canvases.shape[-1]
     explain(found[stages[-1].title], test, data.class_names, reach)
+
+
+def elsewhere(evaluator: Evaluator, validation: Split, test: Split) -> dict[str, Answers]:
+    """The answers of a RAM whose glimpses do not depend on the image."""
+    steps = evaluator.model.num_steps
+    chosen = evaluator.predict(validation).locations[:, 1:].flatten(0, 1)
+    places, counts = chosen.unique(dim=0, return_counts=True)
+    usual = places[counts.argsort(descending=True)[: steps - 1]]
+    fixed = torch.cat([torch.full((1, 2), torch.nan), usual]).expand(len(test), -1, -1)
+    logits, _ = evaluator.rollout(test, fixed)
+    found = {
+        f"the same, glimpses at its {steps - 1} most usual places": as_answers(logits[:, -1], steps, test)
+    }
+    return found | {"all tiles of a grid, without the first look": tiles(evaluator, test)}
+
+
+@torch.no_grad()
+def tiles(evaluator: Evaluator, test: Split) -> Answers:
+    """The answers of glimpses at all tiles of the grid that covers an image."""
+    model, steps = evaluator.model, evaluator.model.num_steps
+    count = math.ceil(model.image_size / model.glimpse_crop)
+    line = (torch.arange(count) + 0.5) / count * 2 - 1
+    grid = torch.cat([torch.full((1, 2), torch.nan), torch.cartesian_prod(line, line)])
+    model.num_steps = len(grid)
+    parts = [
+        model.rollout(images, locations=grid.expand(len(images), -1, -1).to(images)).glimpse_logits[:, -1]
+        for _, images in evaluator.batches(test)
+    ]
+    model.num_steps = steps
+    return as_answers(torch.cat(parts).cpu(), count**2, test)
+
+
+def as_answers(logits: torch.Tensor, steps: int, test: Split) -> Answers:
+    """Answers (N, C) after equally many steps."""
+    nowhere = torch.full((len(test), 1, 2), torch.nan)
+    return Answers(logits, torch.full((len(test),), steps), nowhere, nowhere[..., 0], test.labels)
 
 
 def boards_of(test: Split) -> torch.Tensor:

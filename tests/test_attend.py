@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.learning.losses import LossConfig, dtram_loss
-from dtram_hub.models.encoder import map_channels
 from dtram_hub.models.glimpse import covers
 from dtram_hub.models.location import OUTSIDE, shares
 from dtram_hub.models.records import Noise, Seen, State
@@ -211,7 +210,11 @@ def test_an_encoder_without_a_map_is_refused() -> None:
         build(context="none")
 
 
-def test_the_map_is_the_deepest_of_16_pixels_a_cell() -> None:
-    model = build("resnet18", image_size=96)
-    assert map_channels(model.encoder) == 256  # 512 channels have cells of 32 pixels
-    assert model.see(torch.randn(1, 3, 96, 96), None).cells.shape == (1, 16, 256)
+@pytest.mark.parametrize(
+    ("size", "cells", "channels"), [(96, 36, 256), (64, 16, 256), (32, 16, 128), (16, 16, 64)]
+)
+def test_the_map_is_the_deepest_of_16_pixels_a_cell_and_4_cells_a_side(
+    size: int, cells: int, channels: int
+) -> None:
+    model = build("resnet18", image_size=96, context_size=size)
+    assert model.see(torch.randn(1, 3, 96, 96), None).cells.shape == (1, cells, channels)

@@ -63,7 +63,7 @@ class Evaluator:
     def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
         """`DTRAM.predict` for every image of a split."""
         parts = []
-        for _, images in self._batches(split):
+        for _, images in self.batches(split):
             found = self.model.predict(images, stop_threshold)
             parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
         return Answers(*self._gather(parts, len(split)), labels=split.labels)
@@ -80,14 +80,14 @@ class Evaluator:
             logits (N, T, C) and stop probabilities (N, T), float32, after each step.
         """
         parts = []
-        for index, images in self._batches(split):
+        for index, images in self.batches(split):
             given = None if locations is None else locations[index].to(images.device)
             rollout = self.model.rollout(images, locations=given)
             parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
         logits, stop_probs = self._gather(parts, len(split))
         return logits, stop_probs
 
-    def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split: indices and normalised images.
 
         The first images are repeated at the end, so that all processes have equally many.

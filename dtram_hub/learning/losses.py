@@ -252,12 +252,10 @@ def dtram_loss(
             own, labels, rollout.steps, "all", config.label_smoothing, counts.rollouts
         )
         classification = classification + config.glimpse_weight * alone
-    total = classification + config.baseline_weight * error
-    way = WAYS[config.where]
-    if way.loss is not None:
-        judged = REWARDS[config.reward](rollout.logits.detach(), labels)
-        tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, judged, taken)
-        total = total + config.policy_weight * way.loss(tried, counts.rollouts)
+    judged = REWARDS[config.reward](rollout.logits.detach(), labels)
+    tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, judged, taken)
+    where = WAYS[config.where].loss(tried, counts.rollouts)
+    total = classification + config.baseline_weight * error + config.policy_weight * where
     if dynamic:
         log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
         stops = reinforce_loss(log_probs, returns - after, counts.rollouts)

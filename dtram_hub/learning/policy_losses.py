@@ -32,12 +32,12 @@ class Tried:
 class Way:
     """A way to learn where to look.
 
-    loss: a scalar from what was tried and the number of rollouts to divide by; None for no loss of its own.
+    loss: a scalar from what was tried and the number of rollouts to divide by.
     through_views: whether locations pass on the gradient of the views, which must be cut bilinearly.
     needs_scores: whether the location policy must score places.
     """
 
-    loss: Callable[[Tried, Tensor], Tensor] | None
+    loss: Callable[[Tried, Tensor], Tensor]
     through_views: bool = False
     needs_scores: bool = False
 
@@ -101,5 +101,6 @@ WAYS = {
     "value": Way(
         lambda tried, count: value_loss(tried.scores, tried.rewards, tried.taken, count), needs_scores=True
     ),
-    "pathwise": Way(None, through_views=True),
+    # The loss of the answers is all that teaches the policy.
+    "pathwise": Way(lambda tried, count: tried.log_probs.new_zeros(()), through_views=True),
 }

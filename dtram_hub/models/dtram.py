@@ -30,6 +30,7 @@ from .encoder import (
     encode_with_map,
     feature_size,
     map_channels,
+    map_index,
     reads_locations,
 )
 from .glimpse import Extents, cell_centres, context_extents, retina, views
@@ -143,12 +144,13 @@ class DTRAM(TimmModel):
         core_reads_locations = self.location_input and not self.encoder_reads_locations
         self.location_to_hidden = nn.Linear(2, hidden, bias=False) if core_reads_locations else None
         policy, answer = LOCATORS[self.locator_kind], ANSWERS[self.aggregate]
+        self.map_index = map_index(self.encoder, self.context_size)
         cells = self._map_channels() if policy.needs_map or answer.needs_map else 0
         self.context_encoder = self.context_to_hidden = None
         if self.context_encoder_kind == "own":
             cells = self._map_channels()
             arguments = self._encoder_arguments() | {"num_classes": 0}
-            self.context_encoder = cut_after_map(create_encoder(**arguments))
+            self.context_encoder = cut_after_map(create_encoder(**arguments), self.map_index)
             self.context_to_hidden = nn.Linear(cells, hidden)
         reach = self.glimpse_crop / self.image_size
         self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", cells, reach))
@@ -160,15 +162,14 @@ class DTRAM(TimmModel):
 
     def _map_channels(self) -> int:
         """K of the feature map that the location policy or the answer reads; ValueError if there is none."""
-        channels = map_channels(self.encoder)
-        if self.context == "none" or not channels:
+        if self.context == "none" or self.map_index is None:
             lacking = "context='none'" if self.context == "none" else f"backbone={self.backbone!r}"
             reader = f"locator={self.locator_kind!r}"
             if not LOCATORS[self.locator_kind].needs_map:
                 own = self.context_encoder_kind == "own"
                 reader = "context_encoder='own'" if own else f"aggregate={self.aggregate!r}"
             raise ValueError(f"{reader} reads a feature map of the context; {lacking} gives none.")
-        return channels
+        return map_channels(self.encoder, self.map_index)
 
     def _encoder_arguments(self) -> dict:
         views = {self.glimpse_size} | ({self.context_size} if self.context != "none" else set())
@@ -206,11 +207,11 @@ class DTRAM(TimmModel):
         """Encode one view of each row; arguments as in `view`."""
         view, first = self.view(images, locations, rows), locations is None
         if first and self.context_encoder is not None:
-            cells = encode_map(self.context_encoder, view)
+            cells = encode_map(self.context_encoder, view, self.map_index)
             return self._with_cells(images, Seen(cells.mean((2, 3))), cells)
         classify = self.num_classes > 0 and (self.answer.asks_first if first else self.answer.asks_later)
         if first and (self.answer.needs_map or self.locator.needs_map):
-            features, own, cells = encode_with_map(self.encoder, view, classify)
+            features, own, cells = encode_with_map(self.encoder, view, self.map_index, classify)
             return self._with_cells(images, Seen(features, own), cells)
         read = locations if self.encoder_reads_locations else None
         if classify:

@@ -22,7 +22,8 @@ from .weights_file import check_finite, check_floats, read_header
 LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args"}
 LOADING |= {"pretrained_strict", "pretrained_filter_fn", "pruned", "checkpoint_path"}
 LOADING |= {"cache_dir", "device", "dtype"}
-MAP_STRIDE = 16  # pixels of the view in a cell of the map, along each side
+MAP_STRIDE = 16  # the most pixels of the view in a cell of the map, along each side
+MAP_SIDE = 4  # the fewest cells along each side
 MOST_TRIED = 100e6  # parameters of the largest encoder that is tried out on the CPU
 
 
@@ -280,37 +281,41 @@ def encode_and_classify(
 
 
 def encode_with_map(
-    encoder: nn.Module, views: Tensor, classify: bool = False
+    encoder: nn.Module, views: Tensor, index: int, classify: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """As `encode`; returns features (N, D), logits (N, C) if `classify`, and the map (N, K, h, w)."""
+    """As `encode`; also the logits (N, C) if `classify`, and the map (N, K, h, w) at `index`."""
     # Some encoders end at the last map that they are asked for.
     ends = len(encoder.feature_info) - 1
-    last, (cells, *_) = encoder.forward_intermediates(views, indices=sorted({_map_index(encoder), ends}))
+    last, (cells, *_) = encoder.forward_intermediates(views, indices=sorted({index, ends}))
     logits = encoder.forward_head(last) if classify else None
     return _pooled(encoder.forward_head(last, pre_logits=True)), logits, cells
 
 
-def cut_after_map(encoder: nn.Module) -> nn.Module:
-    """Remove the layers of an encoder that its map does not need; the others keep their names."""
+def cut_after_map(encoder: nn.Module, index: int) -> nn.Module:
+    """Remove the layers of an encoder that its map at `index` does not need; the others keep their names."""
     if hasattr(encoder, "prune_intermediate_layers"):
-        encoder.prune_intermediate_layers([_map_index(encoder)])
+        encoder.prune_intermediate_layers([index])
     return encoder
 
 
-def encode_map(encoder: nn.Module, views: Tensor) -> Tensor:
-    """The map (N, K, h, w) of views (N, C, S, S) alone."""
-    return encoder.forward_intermediates(views, indices=[_map_index(encoder)], intermediates_only=True)[0]
+def encode_map(encoder: nn.Module, views: Tensor, index: int) -> Tensor:
+    """The map (N, K, h, w) at `index` of views (N, C, S, S) alone."""
+    return encoder.forward_intermediates(views, indices=[index], intermediates_only=True)[0]
 
 
-def map_channels(encoder: nn.Module) -> int:
-    """K, the channels of the map of `encode_with_map`; 0 for an encoder without a map."""
+def map_index(encoder: nn.Module, size: int) -> int | None:
+    """The index of the map that policies and answers read; None for an encoder without maps.
+
+    It is the deepest map with fine enough cells: of at most MAP_STRIDE pixels, and MAP_SIDE or more along the
+    side of a view of `size` pixels. If all are coarser, it is the finest.
+    """
     if not hasattr(encoder, "forward_intermediates") or not getattr(encoder, "feature_info", None):
-        return 0
-    return encoder.feature_info[_map_index(encoder)]["num_chs"]
-
-
-def _map_index(encoder: nn.Module) -> int:
-    """The index of the deepest map of at most MAP_STRIDE pixels a cell; of the finest if all are coarser."""
-    strides = [found["reduction"] for found in encoder.feature_info]
-    fine = [index for index, stride in enumerate(strides) if stride <= MAP_STRIDE]
+        return None
+    most = min(MAP_STRIDE, size / MAP_SIDE)
+    fine = [index for index, found in enumerate(encoder.feature_info) if found["reduction"] <= most]
     return fine[-1] if fine else 0
+
+
+def map_channels(encoder: nn.Module, index: int) -> int:
+    """K, the channels of the map at `index`."""
+    return encoder.feature_info[index]["num_chs"]
