@@ -4,26 +4,32 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
 
 import shipped_cards as cards
+from dtram_hub.data.deeppcb import compose, read_boards
 from dtram_hub.data.layouts import open_cub
 from dtram_hub.data.mnist import read_mnist
+from dtram_hub.learning.pointing import pointing
 from dtram_hub.models import checkpoint
+from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 BIRDS = Path(__file__).parents[2] / "shared" / "data" / "cub50"
+BOARDS = Path(__file__).parents[2] / "shared" / "data" / "deeppcb"
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 EXPECTED = {
     "dtram_glimpse_mlp": {"input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,)},
     "dtram_mobilenetv2_100": {"input_size": (3, 448, 448), "crop_pct": 1.0, "interpolation": "bicubic"}
     | IMAGENET,
+    "dtram_tf_efficientnet_lite0": {"input_size": (1, 640, 640), "mean": (0.5,), "std": (0.5,)},
 }
 
 shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -94,6 +100,23 @@ def test_birds_through_timms_own_transform() -> None:
     assert right == pytest.approx(
         metrics_of("dtram_mobilenetv2_100.cub50")["results"][0]["accuracy"], abs=0.08
     )
+
+
+@pytest.mark.skipif(not BOARDS.is_dir(), reason="the real test images are not here")
+def test_boards_and_the_places_of_their_defects() -> None:
+    name = "dtram_tf_efficientnet_lite0.deeppcb"
+    model = timm.create_model(name, pretrained=True).eval()
+    boards = read_boards(BOARDS, "test.txt")
+    test = compose(boards, np.arange(0, len(boards), 10), "kind", 2, seed=2)
+    found = model.predict(
+        Normalise(model.pretrained_cfg)(test.at(torch.arange(len(test)))), stop_threshold=1.0
+    )
+    result = metrics_of(name)["results"][0]
+    right = (found.logits.argmax(1) == test.labels).double().mean().item()
+    # Of 100 images; the standard error is 0.03.
+    assert right == pytest.approx(result["accuracy"], abs=0.07)
+    reach = model.glimpse_crop / model.image_size
+    assert pointing(found.locations, test.boxes, reach)[-1] > 0.9
 
 
 @shipped
