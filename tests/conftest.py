@@ -31,11 +31,19 @@ from dtram_hub import DTRAM  # noqa: E402
 torch.set_num_threads(1)  # one of the two workers
 # A shell lets its jobs in the background ignore Ctrl-C, and the programs that they start as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> None:
+    """Programs that earlier tests have called change what signals do, and may end the process later."""
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
