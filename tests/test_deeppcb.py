@@ -152,6 +152,8 @@ def test_boards_as_jpeg_are_read_as_well(tmp_path: Path, root: Path) -> None:
         ({"in_chans": 3}, "takes in_chans=1"),
         ({"task": "colour"}, "data.options.task='colour' is not one of 'kind', 'defective'"),
         ({"draws": 0}, "data.options.draws=0"),
+        ({"boards": 0}, "data.options.boards=0 is not an integer in"),
+        ({"boards": 6}, r"data.options.boards=6 is not an integer in \[1, 5\]"),
     ],
 )
 def test_what_it_does_not_take_is_refused(root: Path, words: dict, sentence: str) -> None:

@@ -8,6 +8,7 @@ from conftest import tiny_model
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import (
+    REWARDS,
     Counts,
     LossConfig,
     baseline_loss,
@@ -15,9 +16,8 @@ from dtram_hub.learning.losses import (
     delayed_rewards,
     discounted_returns,
     dtram_loss,
-    leave_one_out,
-    reinforce_loss,
 )
+from dtram_hub.learning.policy_losses import leave_one_out, reinforce_loss
 from dtram_hub.models.location import Shared, Surroundings
 from dtram_hub.models.records import Rollout
 from dtram_hub.models.stopping import first_stop, stop_entropies, stop_log_probs
@@ -33,7 +33,7 @@ def test_rewards_come_at_the_stop_and_only_for_the_right_class() -> None:
     logits = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]]]).expand(4, -1, -1)
     labels, steps = torch.tensor([0, 0, 1, 0]), torch.tensor([1, 2, 2, 3])
     expected = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert torch.equal(delayed_rewards(logits, labels, steps), expected)
+    assert torch.equal(delayed_rewards(REWARDS["correct"](logits, labels), steps), expected)
 
 
 def test_supervision_modes_by_hand() -> None:
@@ -242,7 +242,7 @@ def test_label_smoothing_spreads_the_target() -> None:
 
 def test_a_reward_of_probability_tells_right_answers_apart() -> None:
     logits, labels, steps = torch.randn(3, 2, 4), torch.tensor([1, 3, 0]), torch.tensor([2, 1, 2])
-    found = delayed_rewards(logits, labels, steps, reward="probability")
+    found = delayed_rewards(REWARDS["probability"](logits, labels), steps)
     expected = torch.zeros(3, 2)
     for i in range(3):
         expected[i, steps[i] - 1] = logits[i, steps[i] - 1].softmax(0)[labels[i]]
@@ -251,9 +251,8 @@ def test_a_reward_of_probability_tells_right_answers_apart() -> None:
 
 def test_a_reward_of_log_likelihood_by_hand() -> None:
     probs = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.9, 0, 0]])
-    found = delayed_rewards(
-        probs.log()[:, None], torch.zeros(4).long(), torch.ones(4).long(), "log_likelihood"
-    )
+    rewards = REWARDS["log_likelihood"](probs.log()[:, None], torch.zeros(4).long())
+    found = delayed_rewards(rewards, torch.ones(4).long())
     torch.testing.assert_close(found, torch.tensor([[1.0], [0.0], [0.5], [0.0]]))  # log 0.5 / log 4 = -0.5
 
 
@@ -266,7 +265,7 @@ def test_with_log_likelihood_a_look_is_worth_most_where_the_first_one_fails() ->
         right = (first + shown[:, location]) / 2
         wrong = (1 - right)[:, None].expand(-1, 49) / 49
         logits = torch.cat([right[:, None], wrong], dim=1).log()[:, None]
-        return delayed_rewards(logits, labels, steps, reward).mean().item()
+        return delayed_rewards(REWARDS[reward](logits, labels), steps).mean().item()
 
     assert worth(0, "probability") > worth(1, "probability")
     assert worth(0, "log_likelihood") < worth(1, "log_likelihood")

@@ -54,7 +54,9 @@ def test_the_mean_of_a_policy_is_the_mean_of_its_samples(locator: str) -> None:
     wide = tuple(part.expand(20_000, *part.shape[1:]) for part in plan)
     noise = torch.rand(20_000, model.locator.noise_columns).clamp(min=1e-6)
     samples = model.locator.sample(wide, noise, 0.1)
-    torch.testing.assert_close(model.locator.mean(plan)[0], samples.mean(0), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        model.locator.distribution(plan, 0.1).mean[0], samples.mean(0), rtol=0, atol=0.02
+    )
 
 
 def test_the_gradient_through_views_fits_differences() -> None:

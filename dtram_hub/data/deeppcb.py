@@ -116,8 +116,6 @@ def load_deeppcb(
     check_choice("data.options.task", task, CLASSES)
     check_integer("data.options.draws", draws, 1)
     check_integer("data.options.test_draws", test_draws, 1)
-    if boards is not None:
-        check_integer("data.options.boards", boards, 1)
     if image_size != SIDE:
         raise ValueError(f"image_size={image_size}; data.source='deeppcb' has boards of {SIDE} pixels.")
     if config.root is None or not (Path(config.root) / LISTS["test"]).is_file():
@@ -126,9 +124,10 @@ def load_deeppcb(
         )
     found = {name: read_boards(Path(config.root), file) for name, file in LISTS.items()}
     order = np.random.default_rng([seed, VALIDATION_SEED]).permutation(len(found["train"]))
-    held = max(1, round(config.validation_fraction * len(order)))
-    train = order[held:][:boards]
-    parts = {"train": train, "validation": order[:held], "test": np.arange(len(found["test"]))}
+    held, train = np.split(order, [max(1, round(config.validation_fraction * len(order)))])
+    if boards is not None:
+        check_integer("data.options.boards", boards, 1, len(train))
+    parts = {"train": train[:boards], "validation": held, "test": np.arange(len(found["test"]))}
     splits = {}
     for name, numbers in parts.items():
         own = found["test" if name == "test" else "train"]

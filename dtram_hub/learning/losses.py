@@ -125,27 +125,25 @@ def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     return (1 + _log_probability(logits, labels) / math.log(logits.shape[2])).clamp(min=0)
 
 
-# The reward of an answer: logits (N, T, C) and labels (N,) -> (N, T) in [0, 1].
+# The reward of an answer: logits (N, T, C) and labels (N,) -> (N, T) in [0, 1]. "correct" is 1 for the right
+# class, else 0 (Eq. 7). "probability" is the probability p of the right class. It still distinguishes looks
+# when nearly every answer is right. "log_likelihood" is max(0, 1 + log p / log C): certainty earns 1, a guess
+# 0. The correction of a wrong answer then earns the most.
 REWARDS = {"correct": _correct, "probability": _probability, "log_likelihood": _log_likelihood}
 
 
-def delayed_rewards(logits: Tensor, labels: Tensor, steps: Tensor, reward: str = "correct") -> Tensor:
+def delayed_rewards(rewards: Tensor, steps: Tensor) -> Tensor:
     """The reward of the answer at the step where a rollout stops, and 0 at all other steps.
 
     Args:
-        logits: (N, T, C).
-        labels: (N,) int64 in 0..C-1.
+        rewards: (N, T), of the answer after each step.
         steps: (N,) int64 in 1..T.
-        reward: "correct" is 1 for the right class, else 0 (Eq. 7). "probability" is the probability p of the
-            right class. It still distinguishes looks when nearly every answer is right.
-            "log_likelihood" is max(0, 1 + log p / log C): certainty earns 1, a guess 0. The correction of a
-            wrong answer then earns the most.
 
     Returns:
-        (N, T) float in [0, 1], without gradient.
+        (N, T).
     """
-    last = torch.arange(1, logits.shape[1] + 1, device=steps.device) == steps[:, None]
-    return last * REWARDS[reward](logits.detach(), labels)
+    last = torch.arange(1, rewards.shape[1] + 1, device=steps.device) == steps[:, None]
+    return last * rewards
 
 
 def discounted_returns(rewards: Tensor, discount: float) -> Tensor:
@@ -235,8 +233,8 @@ def dtram_loss(
     """
     check_labels(labels, rollout.logits.shape[2])
     taken = step_mask(rollout.steps, rollout.logits.shape[1])
-    rewards = delayed_rewards(rollout.logits, labels, rollout.steps, config.reward)
-    returns = discounted_returns(rewards, config.discount if dynamic else 1.0)
+    rewards = REWARDS[config.reward](rollout.logits.detach(), labels)
+    returns = discounted_returns(delayed_rewards(rewards, rollout.steps), config.discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
     counts = counts or Counts.of(rollout.steps)
     error = baseline_loss(after, returns, taken, counts.steps)
@@ -252,8 +250,7 @@ def dtram_loss(
             own, labels, rollout.steps, "all", config.label_smoothing, counts.rollouts
         )
         classification = classification + config.glimpse_weight * alone
-    judged = REWARDS[config.reward](rollout.logits.detach(), labels)
-    tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, judged, taken)
+    tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, rewards, taken)
     where = WAYS[config.where].loss(tried, counts.rollouts)
     total = classification + config.baseline_weight * error + config.policy_weight * where
     if dynamic:

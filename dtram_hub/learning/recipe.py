@@ -29,7 +29,7 @@ from .curriculum import Stages
 from .losses import LossConfig
 from .optimizer import OptimizerConfig
 
-# Old keys and old values of recipes, and their words today.
+# Other words for keys and values of recipes, from older recipes for the most part.
 OLD_KEYS = {"places_rate": "locations_rate"}
 OLD_VALUES = {
     ("reward", "likelihood"): "log_likelihood",

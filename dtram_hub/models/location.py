@@ -72,10 +72,6 @@ class LocationPolicy(nn.Module):
         """The distribution of `sample` over locations (.., N, 2); the loss reads its `log_prob`."""
         raise NotImplementedError
 
-    def mean(self, plan: tuple[Tensor, ...]) -> Tensor:
-        """The mean (.., N, 2) of `distribution`, with a gradient to the parameters."""
-        raise NotImplementedError
-
     def score(self, plan: tuple[Tensor, ...], location: Tensor) -> Tensor:
         """The policy's score (.., N) of a look at `location` (.., N, 2)."""
         raise NotImplementedError
@@ -130,9 +126,6 @@ class Shared(LocationPolicy):
     def distribution(self, plan: tuple[Tensor], std: float) -> Distribution:
         # Validation would make the CPU wait for the accelerator in every batch.
         return Independent(Normal(plan[0], std, validate_args=False), 1, validate_args=False)
-
-    def mean(self, plan: tuple[Tensor]) -> Tensor:
-        return plan[0]
 
     def reset(self) -> None:
         self.linear.reset_parameters()
@@ -236,10 +229,6 @@ class Attend(LocationPolicy):
         near = Independent(Normal(centres.expand(*scores.shape, 2), std, validate_args=False), 1)
         cells = Categorical(logits=scores, validate_args=False)
         return MixtureSameFamily(cells, near, validate_args=False)
-
-    def mean(self, plan: tuple[Tensor, ...]) -> Tensor:
-        scores, centres = plan
-        return (scores.softmax(-1)[..., None] * centres).sum(-2)
 
     def score(self, plan: tuple[Tensor, ...], location: Tensor) -> Tensor:
         """The score of the nearest cell that can be chosen; 0 if there is none."""

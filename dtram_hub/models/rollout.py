@@ -53,7 +53,7 @@ def _choose(
     chosen = locator.greedy(plan) if noise is None else locator.sample(plan, noise, std)
     if not through_views:
         return chosen.detach()
-    mean = locator.mean(plan)
+    mean = locator.distribution(plan, std).mean
     return chosen.detach() + mean - mean.detach()
 
 
