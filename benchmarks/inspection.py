@@ -28,7 +28,6 @@ from dtram_hub.learning.pointing import pointing
 from dtram_hub.learning.recipe import load_data, read_recipe, split_words
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.prompt import ending_in_a_sentence, say
 from timing import positive
 
@@ -57,7 +56,7 @@ def compare(run: str | None, overrides: list[str]) -> None:
         raise ValueError(f"{run} learned from data.source={recipe.data.source!r}; accepted is 'deeppcb'.")
     data = load_data(recipe)
     test, model = data.splits["test"], checkpoint.load(run)
-    evaluator = Evaluator(model, Normalise(model.pretrained_cfg), Accelerator(), 4 * recipe.batch_size)
+    evaluator = Evaluator(model, Accelerator(), 4 * recipe.batch_size)
     say(f"{run}: {len(test)} test images of {len(boards_of(test).unique())} boards, seed {recipe.seed}")
     say(f"dtram-hub {dtram_hub.__version__}, torch {torch.__version__}, timm {timm.__version__},")
     say(f"{torch.get_num_threads()} threads, {platform.machine()}")
@@ -99,7 +98,9 @@ def tiles(evaluator: Evaluator, test: Split) -> Answers:
     grid = torch.cat([torch.full((1, 2), torch.nan), torch.cartesian_prod(line, line)])
     model.num_steps = len(grid)
     parts = [
-        model.rollout(images, locations=grid.expand(len(images), -1, -1).to(images)).glimpse_logits[:, -1]
+        model.rollout(
+            images, locations=grid.expand(len(images), -1, -1).to(evaluator.accelerator.device)
+        ).glimpse_logits[:, -1]
         for _, images in evaluator.batches(test)
     ]
     model.num_steps = steps

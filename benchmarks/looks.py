@@ -23,7 +23,6 @@ from dtram_hub.learning.recipe import Recipe, load_data, read_recipe
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.models.flops import count_compute
-from dtram_hub.models.normalise import Normalise
 from timing import alternate, positive
 
 
@@ -75,8 +74,6 @@ def main() -> None:
     models = {}
     for run, own in recipes.items():
         models |= contenders(run, own, len(data.class_names), args.sizes)
-    first = next(iter(models.values()))
-    normalise = Normalise(first.pretrained_cfg).to(accelerator.device)
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: args.images].sort().values
     shown = Split(test.at(some), test.labels[some])
     print(
@@ -87,7 +84,7 @@ def main() -> None:
     )
 
     def answer(model: DTRAM, split: Split):
-        return Evaluator(model.to(accelerator.device), normalise, accelerator, args.batch).predict(split)
+        return Evaluator(model.to(accelerator.device), accelerator, args.batch).predict(split)
 
     times = alternate(
         {name: lambda model=model: answer(model, shown) for name, model in models.items()}, args.repeats

@@ -38,7 +38,6 @@ from dtram_hub.data.splits import Split
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
-from dtram_hub.models.normalise import Normalise
 from timing import alternate
 
 STEPS, CROP, WIDTH, BATCH, STD = 6, 8, 256, 128, 0.1
@@ -96,7 +95,7 @@ def ours(bf16: bool = False) -> Callable[[Tensor, Tensor], None]:
     """The training step of training/train.py."""
     model = timm.create_model("dtram_glimpse_mlp", num_steps=STEPS, location_std=STD)
     enter_stage(model, Stage(kind="ram", num_steps=STEPS))
-    task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
+    task = Task(model, LossConfig()).train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, 1e-3, fused=True)
 

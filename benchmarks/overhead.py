@@ -20,7 +20,6 @@ from dtram_hub import DTRAM, Prediction
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import State
 from timing import alternate, positive
 
@@ -86,7 +85,7 @@ def measure_training(name: str, batch: int, repeats: int) -> None:
     """Print what a training step of the stage "dtram" costs."""
     model = timm.create_model(name, num_classes=200)
     enter_stage(model, Stage(kind="dtram", num_steps=model.num_steps))
-    task = Task(model, Normalise(model.pretrained_cfg), LossConfig()).train()
+    task = Task(model, LossConfig()).train()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
     labels = torch.randint(0, 200, (batch,))

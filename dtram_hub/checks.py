@@ -39,19 +39,15 @@ def check_number(name: str, value: object, low: float, high: float, *, open_low:
         raise ValueError(f"{name}={short(value)} is not a number in {accepted}.")
 
 
-def check_images(images: Tensor, in_chans: int, least_size: int) -> None:
-    """ValueError unless `images` are floats (B, in_chans, H, W) with B >= 1 and H, W >= `least_size`."""
+def check_images(images: Tensor, in_chans: int) -> None:
+    """ValueError unless `images` are (B, in_chans, H, W) with B, H and W of at least 1."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] != in_chans:
         raise ValueError(f"images has shape {shape}; accepted is (batch, {in_chans}, height, width).")
     if shape[0] == 0:
         raise ValueError(f"images has shape {shape}, an empty batch; accepted is at least one image.")
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images has dtype {images.dtype}; accepted are floats, normalised with mean and std."
-        )
-    if min(shape[2:]) < least_size:
-        raise ValueError(f"images has shape {shape}; height and width must be at least {least_size} pixels.")
+    if min(shape[2:]) < 1:
+        raise ValueError(f"images has shape {shape}; accepted are a height and a width of at least 1 pixel.")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

@@ -90,8 +90,8 @@ def test_evidence_by_hand() -> None:
     answer = model.answer
     evidence = torch.tensor([[[1.0, 2.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]]])
     centres, valid = torch.tensor([[[-0.5, 0.0], [0.5, 0.0]]]), torch.ones(1, 2, dtype=torch.bool)
-    features = torch.randn(1, answer.of_glimpse.in_features)
-    own, kept = answer.begin(Seen(features, None, None, centres, valid, evidence))
+    features, reach = torch.randn(1, answer.of_glimpse.in_features), torch.full((1, 1, 2), 0.3)
+    own, kept = answer.begin(Seen(features, None, None, centres, valid, evidence, reach))
     torch.testing.assert_close(own, evidence.exp().mean(1).log())
     state = State(torch.zeros(1, 16), torch.tensor(1), own, kept=kept)
     own, kept = answer.update(state, Seen(features), torch.tensor([[0.4, 0.1]]), torch.tensor(2))
@@ -123,7 +123,9 @@ def test_cells_outside_of_the_image_do_not_count() -> None:
     seen = model.see(torch.randn(2, 3, 96, 96), None)
     valid = torch.rand(2, 16) < 0.5
     valid[:, 0] = True
-    own, _ = model.answer.begin(Seen(seen.features, None, None, seen.centres, valid, seen.evidence))
+    own, _ = model.answer.begin(
+        Seen(seen.features, None, None, seen.centres, valid, seen.evidence, seen.reach)
+    )
     for row in range(2):
         torch.testing.assert_close(own[row], seen.evidence[row, valid[row]].exp().mean(0).log())
 

@@ -30,6 +30,7 @@ CHANGED = {
     "stopper": "linear",
     "stop_threshold": 0.7,
     "crop_mode": "bilinear",
+    "levels": [0, 4095],
     "context_encoder": "shared",  # the other value needs a context view
 }
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dtram_hub.images.extents import Extents
+from dtram_hub.images.resize import resize
 from dtram_hub.models.glimpse import (
     cell_centres,
     context_extents,
     glimpse_extents,
-    resize,
     retina,
     views,
 )
@@ -137,15 +138,21 @@ def test_context_views() -> None:
 
 def test_cell_centres_lie_in_the_image_that_the_context_is_cut_from() -> None:
     centres, valid = cell_centres(context_extents((12, 16), "resize", 4), (12, 16), (2, 4))
-    assert centres.tolist() == [[y, x] for y in (-0.5, 0.5) for x in (-0.75, -0.25, 0.25, 0.75)]
+    assert centres[0].tolist() == [[y, x] for y in (-0.5, 0.5) for x in (-0.75, -0.25, 0.25, 0.75)]
     assert valid.all()
     # The central 8 of 16 x 16 pixels, in 2 x 2 cells: their centres are 2 pixels from the middle.
     centres, valid = cell_centres(context_extents((16, 16), "crop", 8), (16, 16), (2, 2))
-    assert centres.tolist() == [[-0.25, -0.25], [-0.25, 0.25], [0.25, -0.25], [0.25, 0.25]]
+    assert centres[0].tolist() == [[-0.25, -0.25], [-0.25, 0.25], [0.25, -0.25], [0.25, 0.25]]
+    # A window that reaches over the edges: cells outside do not count, of others the part inside does.
+    centres, valid = cell_centres(Extents((-4, 0), (16, 16)), (8, 16), (4, 2))
+    assert valid.tolist() == [[False] * 2 + [True] * 4 + [False] * 2]
+    assert centres[0, 2:6].tolist() == [[y, x] for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
+    centres, valid = cell_centres(Extents((-2, 0), (8, 8)), (8, 8), (2, 1))
+    assert centres[0].tolist() == [[-0.75, 0.0], [0.0, 0.0]]
     # A glimpse at a cell's centre has the cell in its middle.
     images = torch.zeros(1, 1, 16, 16)
     images[0, 0, 8:12, 4:8] = 1  # what the cell below and left of the middle covers
-    assert crop_exact(images, centres[2:3], 4).eq(1).all()
+    assert crop_exact(images, centres[0, 2:3], 4).eq(1).all()
 
 
 def test_retina_is_glimpses_of_doubling_width_around_one_place() -> None:

@@ -17,7 +17,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 # without the data, and a card without the program. The lowest floor knows nothing of ours.
 FLOORS = [
     {f"dtram_hub.{name}" for name in ("checks", "files", "bundled", "moved", "output_names", "prompt")},
-    {"dtram_hub.plots"},  # draws plain tensors and numbers
+    {"dtram_hub.plots", "dtram_hub.images"},  # draws plain tensors and numbers; reads views of images
     {"dtram_hub.models", "dtram_hub.data"},  # what timm builds; what it is shown
     {"dtram_hub.inference"},  # spends a budget of steps
     {"dtram_hub.learning"},  # brings all of them together

@@ -20,7 +20,6 @@ from dtram_hub import DTRAM
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from hub_faults import TOKEN
 from loopback_hub import LoopbackHub
 from small_runs import SMALL, train
@@ -157,7 +156,7 @@ def test_stages_from_a_run_of_old(tmp_path: Path) -> None:
 
 
 def test_a_state_of_accelerate(model: DTRAM, tmp_path: Path) -> None:
-    task = Task(model, Normalise(model.pretrained_cfg), LossConfig())
+    task = Task(model, LossConfig())
     accelerator = Accelerator(cpu=True)
     prepared = accelerator.prepare(task)
     kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -12,6 +12,7 @@ from PIL import Image
 import histograms
 from conftest import make_undecided
 from dtram_hub.data.splits import Data, Split
+from dtram_hub.images.views import Normalise
 from dtram_hub.inference.uncertainty import Budget
 from dtram_hub.learning.curriculum import Stages, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
@@ -19,7 +20,6 @@ from dtram_hub.learning.pictures import first_glimpses, spread_over_classes
 from dtram_hub.learning.report import write_report
 from dtram_hub.learning.run_folder import RunFolder, own_result, stage_rows
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.registry import WEIGHTS
 
 FACTS = {"seed": 7, "seconds": {"encoder": 1.0, "ram_2": 2.0, "ram_3": 3.0, "dtram": 4.0}, "version": "0"}
@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> tuple[RunFolder, Evaluator, Data]:
         with torch.no_grad():  # every class is the answer to some images
             head.bias -= model.rollout(images).logits.mean((0, 1))
         checkpoint.save_weights(model, folder.stage_weights(stage.name))
-    evaluator = Evaluator(model, normalise, Accelerator(), batch_size=16)
+    evaluator = Evaluator(model, Accelerator(), batch_size=16)
     return folder, evaluator, Data(splits, class_names=list("abcde"))
 
 
@@ -82,7 +82,7 @@ def test_every_stage_is_measured_with_its_own_weights(run: tuple[RunFolder, Eval
     for stage, row in zip(stages, stage_rows(metrics), strict=True):
         model.num_steps, model.dynamic = stage.num_steps, stage.dynamic
         checkpoint.load_weights(model, folder.stage_weights(stage.name))
-        answers = model.predict(evaluator.normalise(test.canvases))
+        answers = model.predict(test.canvases)
         right = answers.logits.argmax(-1) == test.labels
         assert row["accuracy"] == pytest.approx(right.double().mean().item())
         assert row["mean_steps"] == pytest.approx(answers.steps.double().mean().item())
@@ -109,7 +109,7 @@ def test_comparisons_are_told_from_stages(run: tuple[RunFolder, Evaluator, Data]
     assert rows["DT-RAM, its stops dealt at random"]["mean_steps"] == pytest.approx(own["mean_steps"])
     checkpoint.load_weights(evaluator.model, folder.stage_weights("ram_3"))
     centre = torch.zeros(len(test), 3, 2)
-    logits = evaluator.model.rollout(evaluator.normalise(test.canvases), locations=centre).logits[:, -1]
+    logits = evaluator.model.rollout(test.canvases, locations=centre).logits[:, -1]
     accuracy = (logits.argmax(-1) == test.labels).double().mean().item()
     assert rows["RAM 3, glimpses at the centre"]["accuracy"] == pytest.approx(accuracy)
     assert rows["RAM 3, glimpses at the centre"]["mean_steps"] == 3
@@ -138,7 +138,7 @@ def test_the_folder_of_a_finished_run_is_whole(
     assert all(torch.equal(tensor, last[name]) for name, tensor in saved.state_dict().items())
     assert (saved.num_steps, saved.dynamic, saved.pretrained_cfg["label_names"]) == (3, True, list("abcde"))
     validation = data.splits["validation"]
-    steps = saved.predict(evaluator.normalise(validation.canvases)).steps.double().mean().item()
+    steps = saved.predict(validation.canvases).steps.double().mean().item()
     assert steps == pytest.approx(1.5, abs=0.1)
 
 

@@ -32,14 +32,20 @@ CHANGES = [
     *({"location_input": True}, {"dynamic": False}, {"stopper": "margin"}, {"stopper": "linear"}),
     *({"stop_threshold": 0.9}, {"crop_mode": "bilinear"}, {"drop_rate": 0.25}, {"drop_path_rate": 0.1}),
     *({"locator": "attend"}, {"aggregate": "evidence"}, {"locator": "attend", "aggregate": "evidence"}),
-    {"context_encoder": "own", "aggregate": "evidence"},
+    *({"context_encoder": "own", "aggregate": "evidence"}, {"context": "fit"}, {"image_size": None}),
+    {"levels": [0, 4095]},
 ]
 MNIST_CHANGES = [
     *({"num_classes": 3}, {"num_classes": 0}, {"in_chans": 3}, {"num_steps": 3}, {"hidden_size": 24}),
     *({"image_size": 40}, {"context": "resize", "context_size": 8}, {"glimpse_crop": 10, "glimpse_size": 8}),
     *({"glimpse_scales": 2}, {"location_std": 0.4}, {"locator": "shared"}, {"location_input": False}),
     *({"dynamic": False}, {"stopper": "margin"}, {"stop_threshold": 0.9}, {"crop_mode": "bilinear"}),
-    *({"what_features": 32}, {"num_features": 64}, {"backbone": "glimpse_convnet", "img_size": 28}),
+    *(
+        {"levels": [0, 4095]},
+        {"what_features": 32},
+        {"num_features": 64},
+        {"backbone": "glimpse_convnet", "img_size": 28},
+    ),
 ]
 KINDS = [(name, change) for name in ENTRIES for change in (MNIST_CHANGES if "mlp" in name else CHANGES)]
 
@@ -62,7 +68,7 @@ def test_every_keyword_of_every_entry_point(name: str, change: dict, tmp_path: P
     model = ENTRIES[name](**change).eval()
     for parameter in model.locator.parameters():
         torch.nn.init.normal_(parameter)
-    images = torch.randn(2, model.in_chans, model.image_size, model.image_size)
+    images = torch.randn(2, model.in_chans, model.usual_side, model.usual_side)
     model.save_pretrained(tmp_path)
     check_same(timm.create_model(f"local-dir:{tmp_path}", pretrained=True), model, images)
     check_same(DTRAM.from_pretrained(tmp_path), model, images)
@@ -88,7 +94,7 @@ def test_a_new_classifier_is_kept(name: str, classes: int, tmp_path: Path) -> No
     assert "label_names" not in model.pretrained_cfg  # they named other classes
     model.save_pretrained(tmp_path / "new")
     again = DTRAM.from_pretrained(tmp_path / "new")
-    images = torch.randn(2, model.in_chans, model.image_size, model.image_size)
+    images = torch.randn(2, model.in_chans, model.usual_side, model.usual_side)
     check_same(again, model, images)
     assert again.num_classes == classes
 

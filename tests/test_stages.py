@@ -91,7 +91,7 @@ def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path:
     for seed in (0, 1, 0):
         words = [*SMALL, f"seed={seed}", f"output={tmp_path / str(len(drawn))}"]
         run = train_script.Run(train_script.read_recipe(train_script.DEFAULT_RECIPE, words), resume=False)
-        run.task = make_task(run.model, run.evaluator.normalise, run.recipe, run.stages[1])
+        run.task = make_task(run.model, run.recipe, run.stages[1])
         for run.progress.stage, epoch, batch in itertools.product((1, 2), (0, 1), (0, 1)):
             drawn.append(run.draw_noise(run.stages[run.progress.stage], epoch, batch).stop)
     assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 16

@@ -7,16 +7,15 @@ import torch
 
 from conftest import make_undecided, tiny_model
 from dtram_hub import DTRAM
+from dtram_hub.images.views import Normalise
 from dtram_hub.learning.curriculum import FREEZES, Stage, enter_stage
 from dtram_hub.learning.losses import Counts, Loss, LossConfig, dtram_loss
 from dtram_hub.learning.task import Task
 from dtram_hub.models.location import LOCATORS
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import Noise, Rollout, State
 
 STAGES = {"encoder": 1, "ram": 3, "dtram": 3}  # kind -> number of steps
 GAUSSIAN = [name for name, policy in LOCATORS.items() if not policy.needs_map]
-GREY = Normalise({"mean": (0.0,), "std": (1.0,)})
 
 
 def build(
@@ -48,7 +47,7 @@ def test_what_trains_in_a_stage_gets_a_gradient_and_nothing_else_does(
 ) -> None:
     model = build(locator, aggregate=aggregate)
     enter_stage(model, Stage(kind=kind, num_steps=STAGES[kind], freeze=freeze))
-    Task(model, GREY, LossConfig(), num_rollouts=2).train()(*images_and_labels()).total.backward()
+    Task(model, LossConfig(), num_rollouts=2).train()(*images_and_labels()).total.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
@@ -69,7 +68,7 @@ def test_what_trains_in_a_stage_gets_a_gradient_and_nothing_else_does(
 def test_an_encoder_of_the_contexts_own_trains_in_its_stages(kind: str, freeze: str) -> None:
     model = build("attend", aggregate="evidence", context_encoder="own")
     enter_stage(model, Stage(kind=kind, num_steps=STAGES[kind], freeze=freeze))
-    Task(model, GREY, LossConfig(), num_rollouts=2).train()(*images_and_labels()).total.backward()
+    Task(model, LossConfig(), num_rollouts=2).train()(*images_and_labels()).total.backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
@@ -149,7 +148,7 @@ def test_recorded_actions_replayed_through_one_batch(kind: str, context: str, lo
 
 
 def test_the_same_noise_gives_the_same_loss_and_other_noise_another() -> None:
-    task = Task(build(), GREY, LossConfig(), num_rollouts=2).train()
+    task = Task(build(), LossConfig(), num_rollouts=2).train()
     batch = images_and_labels()
     losses = [
         task(*batch, task.draw_noise(8, torch.Generator().manual_seed(seed))).total for seed in (1, 1, 2)
@@ -158,7 +157,7 @@ def test_the_same_noise_gives_the_same_loss_and_other_noise_another() -> None:
 
 
 def test_a_process_draws_its_share_of_the_noise_of_the_whole_batch() -> None:
-    task = Task(build(), GREY, LossConfig(), num_rollouts=2)
+    task = Task(build(), LossConfig(), num_rollouts=2)
 
     def draw(share: slice) -> Noise:
         return task.draw_noise(8, torch.Generator().manual_seed(5), share)
@@ -174,16 +173,15 @@ def test_a_process_draws_its_share_of_the_noise_of_the_whole_batch() -> None:
 def test_the_spread_of_the_location_policy_is_an_argument() -> None:
     """Samples lie that far from the means, and the model keeps its own spread."""
     model = build()
-    task = Task(model, GREY, LossConfig()).eval()
+    task = Task(model, LossConfig()).eval()
     images, labels = images_and_labels()
     noise = task.draw_noise(8, torch.Generator().manual_seed(0))
     before = model.location_std
     with torch.no_grad():
         samples = {
-            std: model.rollout(GREY(images), sample=True, noise=noise, std=std).samples[:, 1]
-            for std in (0.1, 0.2)
+            std: model.rollout(images, sample=True, noise=noise, std=std).samples[:, 1] for std in (0.1, 0.2)
         }
-        mean = model.rollout(GREY(images)).locations[:, 1]
+        mean = model.rollout(images).locations[:, 1]
         own = task(images, labels, noise).total
         assert task(images, labels, noise, before).total == own != task(images, labels, noise, 0.5).total
     torch.testing.assert_close(samples[0.2] - mean, 2 * (samples[0.1] - mean), atol=1e-5, rtol=1e-4)
@@ -193,9 +191,8 @@ def test_the_spread_of_the_location_policy_is_an_argument() -> None:
 def test_frozen_batch_norm_keeps_its_statistics_and_follows_the_flag() -> None:
     model = DTRAM("resnet18", 3, 3, 2, 64, "resize", 32, 32, hidden_size=16)
     images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
-    normalise = Normalise({"mean": (0.5,) * 3, "std": (0.5,) * 3})
     for frozen in (True, False):
-        task = Task(model, normalise, LossConfig(), freeze_batch_norm=frozen).train()
+        task = Task(model, LossConfig(), freeze_batch_norm=frozen).train()
         before = model.encoder.bn1.running_mean.clone()
         task(images, torch.zeros(4, dtype=torch.int64))
         assert torch.equal(model.encoder.bn1.running_mean, before) == frozen

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 import export_stage as export_script
 import train as train_script
+from dtram_hub.images.views import Normalise
 from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning import run_folder
 from dtram_hub.learning.recipe import load_data
 from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from folders import make_folder, pixels
 from small_runs import SCRIPT, SMALL, command, refusal, run_script, train
 

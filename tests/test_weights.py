@@ -14,9 +14,9 @@ import shipped_cards as cards
 from dtram_hub.data.deeppcb import compose, read_board
 from dtram_hub.data.layouts import open_cub
 from dtram_hub.data.mnist import read_mnist
+from dtram_hub.images.views import Normalise
 from dtram_hub.learning.pointing import pointing
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -25,6 +25,7 @@ BIRDS = Path(__file__).parents[2] / "shared" / "data" / "cub50"
 BOARDS = Path(__file__).parents[2] / "shared" / "data" / "deeppcb"
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+NEWER = {"context_encoder": "shared", "levels": None}  # keywords that are newer than some weights
 EXPECTED = {
     "dtram_glimpse_mlp": {"input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,)},
     "dtram_mobilenetv2_100": {"input_size": (3, 448, 448), "crop_pct": 1.0, "interpolation": "bicubic"}
@@ -60,7 +61,7 @@ def test_the_default_is_the_model_with_discount_098() -> None:
 def test_it_loads_as_it_was_trained(name: str, tmp_path: Path) -> None:
     model = timm.create_model(name, pretrained=True).eval()
     shipped = SHIPPED[name]["model_args"] | {"num_classes": SHIPPED[name]["num_classes"]}
-    assert model.arguments() == {"context_encoder": "shared"} | shipped  # a keyword newer than the weights
+    assert model.arguments() == NEWER | shipped
     assert (WEIGHTS / name / "model.safetensors").stat().st_size < (1e6 if "mnist" in name else 1e7)
     config = timm.data.resolve_model_data_config(model)
     assert {key: config[key] for key in EXPECTED[name.partition(".")[0]]} == EXPECTED[name.partition(".")[0]]

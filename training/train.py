@@ -48,7 +48,6 @@ from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.shared_stages import copy_stages, shared_stages
 from dtram_hub.learning.task import check_way, make_task
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.models.records import Noise
 from dtram_hub.prompt import ending_in_a_sentence
 
@@ -132,8 +131,7 @@ class Run:
         if self.data.skipped:
             logger.info(f"data: skipped {self.data.skipped} unreadable images")
         self.model = build_model(recipe, len(self.data.class_names))
-        normalise = Normalise(self.model.pretrained_cfg).to(self.accelerator.device)
-        self.evaluator = Evaluator(self.model, normalise, self.accelerator, 4 * recipe.batch_size)
+        self.evaluator = Evaluator(self.model, self.accelerator, 4 * recipe.batch_size)
         self.stages = plan_stages(
             self.model.num_steps,
             recipe.stages,
@@ -202,7 +200,7 @@ class Run:
             before = self.stages[self.progress.stage - 1]
             checkpoint.load_weights(self.model, self.folder.stage_weights(before.name))
         enter_stage(self.model, stage)
-        task = make_task(self.model, self.evaluator.normalise, self.recipe, stage)
+        task = make_task(self.model, self.recipe, stage)
         optimizer = make_optimizer(self.model, self.recipe.optimizer, stage.learning_rate)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         if self.state is not None:

@@ -23,7 +23,6 @@ from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.recipe import load_data, read_recipe, split_words
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
-from dtram_hub.models.normalise import Normalise
 from dtram_hub.prompt import ending_in_a_sentence, printable, say
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -55,8 +54,7 @@ def validate(folder: str, words: list[str], split: str, as_json: bool) -> None:
     check_classes(folder, model, data)
     accelerator, images = Accelerator(), data.splits[split]
     model.to(accelerator.device)
-    normalise = Normalise(model.pretrained_cfg).to(accelerator.device)
-    evaluator = Evaluator(model, normalise, accelerator, 4 * recipe.batch_size)
+    evaluator = Evaluator(model, accelerator, 4 * recipe.batch_size)
     table = Table(title=Text(printable(f"{folder}: {len(images)} {split} images, each answered once")))
     for heading in ("stop threshold", "mean steps", "accuracy"):
         table.add_column(heading, justify="right")

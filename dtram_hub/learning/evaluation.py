@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..data.splits import Split, index_batches
 from ..models.dtram import DTRAM
-from ..models.normalise import Normalise
 
 
 @dataclass
@@ -49,13 +48,11 @@ class Evaluator:
     training, answers near a threshold would differ from theirs.
 
     model: on the accelerator's device; every call puts it into evaluation mode.
-    normalise: on the same device.
     accelerator: the accelerator of the process.
     batch_size: images per batch of each process.
     """
 
     model: DTRAM
-    normalise: Normalise
     accelerator: Accelerator
     batch_size: int
 
@@ -81,14 +78,14 @@ class Evaluator:
         """
         parts = []
         for index, images in self.batches(split):
-            given = None if locations is None else locations[index].to(images.device)
+            given = None if locations is None else locations[index].to(self.accelerator.device)
             rollout = self.model.rollout(images, locations=given)
             parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
         logits, stop_probs = self._gather(parts, len(split))
         return logits, stop_probs
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of a split: indices and normalised images.
+        """This process's share of a split: indices and stored images.
 
         The first images are repeated at the end, so that all processes have equally many.
         """
@@ -97,7 +94,7 @@ class Evaluator:
         padded = torch.arange(-(-len(split) // world) * world) % len(split)
         mine = padded[self.accelerator.process_index :: world]
         for i in index_batches(len(mine), self.batch_size, seed=None):
-            yield mine[i], self.normalise(split.at(mine[i]).to(self.accelerator.device))
+            yield mine[i], split.at(mine[i]).to(self.accelerator.device)
 
     def _gather(self, parts: list[list[Tensor]], count: int) -> list[Tensor]:
         """Join the batches of all processes, in the order of the split and without repeated images."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..models.dtram import DTRAM
-from ..models.normalise import Normalise
 from ..models.records import Noise
 from .curriculum import Stage
 from .losses import Counts, Loss, LossConfig, dtram_loss
@@ -19,7 +18,6 @@ class Task(nn.Module):
 
     Args:
         model: a DTRAM that has entered its stage.
-        normalise: the normalisation of uint8 images for the model.
         loss: the terms of the loss and their weights.
         freeze_batch_norm: whether the encoder's batch norm uses its running statistics and does not change
             them.
@@ -29,7 +27,6 @@ class Task(nn.Module):
     def __init__(
         self,
         model: DTRAM,
-        normalise: Normalise,
         loss: LossConfig,
         *,
         freeze_batch_norm: bool = True,
@@ -37,7 +34,6 @@ class Task(nn.Module):
     ):
         super().__init__()
         self.model = model
-        self.normalise = normalise
         self.loss = loss
         self.freeze_batch_norm = freeze_batch_norm
         self.num_rollouts = num_rollouts
@@ -70,7 +66,7 @@ class Task(nn.Module):
         """The loss of sampled rollouts. The mean over processes is the loss of the whole batch.
 
         Args:
-            images: (B, C, H, W) uint8.
+            images: stored pixels, (B, C, H, W) uint8 or of different sizes.
             labels: (B,) int64, each a class index.
             noise: from `draw_noise`; drawn anew by default.
             std: standard deviation of the location policy; the model's own by default.
@@ -79,7 +75,7 @@ class Task(nn.Module):
             ValueError: a label is out of range, or images as in `DTRAM.rollout`.
         """
         rollout = self.model.rollout(
-            self.normalise(images),
+            images,
             sample=True,
             num_rollouts=self.repeats,
             noise=noise,
@@ -106,11 +102,10 @@ def counts_per_process(steps: Tensor) -> Counts:
     return Counts(*(sums / distributed.get_world_size()))
 
 
-def make_task(model: DTRAM, normalise: Normalise, recipe: Recipe, stage: Stage) -> Task:
+def make_task(model: DTRAM, recipe: Recipe, stage: Stage) -> Task:
     """The task of a stage that the model has entered."""
     return Task(
         model,
-        normalise,
         recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),
         freeze_batch_norm=recipe.freeze_batch_norm,
         num_rollouts=recipe.num_rollouts,

@@ -19,13 +19,11 @@ class Widths(NamedTuple):
     num_classes: C.
     features: D of the encoder.
     cells: K of the encoder's feature map; 0 unless the answer needs the map.
-    reach: half the side of a glimpse, as a location.
     """
 
     num_classes: int
     features: int
     cells: int
-    reach: float
 
 
 class Answer(nn.Module):
@@ -144,7 +142,8 @@ class Evidence(Answer):
     glimpse sees more than the context view did, so the cells that it covers no longer count. A class with
     strong evidence in one place wins, however small the place is. Mean pooling would drown it.
 
-    kept: the evidence of cells that count (N, L, C), their centres (N, L, 2), and of glimpses (N, C).
+    kept: the evidence of cells that count (N, L, C) and of glimpses (N, C), the cells' centres (N, L, 2), and
+        the reach of a glimpse (N, 1, 2).
     """
 
     needs_context = True
@@ -168,21 +167,22 @@ class Evidence(Answer):
             return None, ()
         counts = seen.valid[..., None]
         evidence = torch.where(counts, seen.evidence, NOTHING) - counts.sum(1, keepdim=True).log()
-        return evidence.logsumexp(1), (evidence, seen.centres, torch.full_like(evidence[:, 0], NOTHING))
+        glimpsed = torch.full_like(evidence[:, 0], NOTHING)
+        return evidence.logsumexp(1), (evidence, glimpsed, seen.centres, seen.reach)
 
     def update(
         self, state: State, seen: Seen, locations: Tensor, looks: Tensor
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         if not state.kept:
             return state.own, state.kept
-        evidence, centres, glimpsed = state.kept
-        covered = covers(locations, centres, self.widths.reach)
+        evidence, glimpsed, centres, reach = state.kept
+        covered = covers(locations, centres, reach)
         evidence = torch.where(covered[..., None], NOTHING, evidence)
         glimpsed = torch.logaddexp(glimpsed, self.of_glimpse(seen.features).float())
-        return torch.logaddexp(evidence.logsumexp(1), glimpsed), (evidence, centres, glimpsed)
+        return torch.logaddexp(evidence.logsumexp(1), glimpsed), (evidence, glimpsed, centres, reach)
 
     def of_glimpses(self, state: State) -> Tensor | None:
-        return state.kept[2] if state.kept else None
+        return state.kept[1] if state.kept else None
 
     def reset_classes(self, num_classes: int) -> None:
         self.widths = self.widths._replace(num_classes=num_classes)

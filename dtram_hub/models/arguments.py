@@ -6,13 +6,15 @@ The bounds are generous for a user. They keep a stranger's configuration from fi
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..checks import check_choice, check_flag, check_integer, check_number
+from ..checks import check_choice, check_flag, check_integer, check_number, short
+from ..images.uniform import CROP_MODES
 from .answer import ANSWERS
 from .encoder import check_backbone
-from .glimpse import CONTEXTS, CROP_MODES
+from .glimpse import CONTEXTS
 from .location import LOCATORS
 from .stopping import STOPPERS
 
+IMAGE_SIZE = 512  # section 4.2, with context views of 448 and glimpses of 224 pixels
 LARGEST_VIEW = 4096  # pixels of one side, as the encoder sees it
 LARGEST_TENSOR = 2**30  # numbers in an image, a view or a head; 4 GiB in single precision
 
@@ -38,14 +40,17 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "stop_threshold": partial(check_number, low=0, high=1),
     "crop_mode": partial(check_choice, choices=CROP_MODES),
     "context_encoder": partial(check_choice, choices=("shared", "own")),
+    "levels": lambda name, value: check_levels(name, value),
 }
+# A glimpse without a size has that of its crop, images without one are as large as they come, and levels
+# without a range have that of their dtype.
+OPTIONAL = {"glimpse_size", "image_size", "levels"}
 
 
 def check_each(arguments: Mapping[str, object]) -> None:
     """ValueError unless every keyword of CHECKS among `arguments` has an accepted value."""
     for name, check in CHECKS.items():
-        # Without a size of its own a glimpse has the size of its crop.
-        if name in arguments and (name, arguments[name]) != ("glimpse_size", None):
+        if name in arguments and not (name in OPTIONAL and arguments[name] is None):
             check(name, arguments[name])
 
 
@@ -67,23 +72,42 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
             f"glimpse_scales={scales} stacks channels that a context view does not have; "
             "it takes context='none'."
         )
-    least = least_size(context, arguments["context_size"], arguments["glimpse_crop"])
-    if arguments["image_size"] < least:
+    least = largest_view(context, arguments["context_size"], arguments["glimpse_crop"])
+    if arguments["image_size"] is not None and arguments["image_size"] < least:
         raise ValueError(
             f"image_size={arguments['image_size']} is smaller than the largest view, {least} pixels."
         )
     _check_tensors(arguments)
 
 
-def least_size(context: str, context_size: int, glimpse_crop: int) -> int:
-    """The side of the smallest image that holds every view."""
+def check_levels(name: str, value: object) -> None:
+    """ValueError unless `value` is a pair of numbers, of which the first is smaller."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"{name}={short(value)} is not a pair of numbers, the levels of black and white.")
+    for level in value:
+        check_number(name, level, -1e9, 1e9)
+    if value[0] >= value[1]:
+        raise ValueError(f"{name}={short(value)} has no range; accepted is black below white.")
+
+
+def usual_side(arguments: Mapping[str, object]) -> int:
+    """The side of the square images that timm prepares for a model; without an `image_size` its context's."""
+    side = arguments.get("image_size", IMAGE_SIZE)
+    if side is not None:
+        return side
+    context = 0 if arguments.get("context") == "none" else arguments.get("context_size", 0)
+    return max(context, arguments.get("glimpse_crop", 0)) or IMAGE_SIZE
+
+
+def largest_view(context: str, context_size: int, glimpse_crop: int) -> int:
+    """The side in image pixels of the largest view that is not resized."""
     return max(glimpse_crop, context_size if context == "crop" else 0)
 
 
 def _check_tensors(arguments: Mapping[str, object]) -> None:
     """ValueError if an image, a view or a head has more than LARGEST_TENSOR numbers."""
     widest = arguments["glimpse_crop"] * 2 ** (arguments["glimpse_scales"] - 1)
-    sides = {"image_size": arguments["image_size"], "glimpse_crop": widest}
+    sides = {"image_size": arguments["image_size"] or 0, "glimpse_crop": widest}
     sides |= {name: arguments[name] for name in ("glimpse_size", "context_size")}
     for name, side in sides.items():
         if arguments["in_chans"] * side**2 > LARGEST_TENSOR:

@@ -26,7 +26,7 @@ from timm.models._pretrained import PretrainedCfg
 from ..checks import short
 from ..prompt import one_line
 from . import checkpoint
-from .arguments import check_each
+from .arguments import IMAGE_SIZE, check_each, usual_side
 from .config_file import (
     CONFIG,
     check_config,
@@ -38,7 +38,7 @@ from .config_file import (
 )
 from .dtram import DTRAM
 from .encoder import check_backbone, has_classifier, own_size, size_keywords
-from .preprocessing import IMAGE_SIZE, adapt, around
+from .preprocessing import adapt, around
 from .shipped import SHIPPED, encoder_inside
 
 VIEWS = ("context", "context_size", "glimpse_crop", "glimpse_size", "glimpse_scales")
@@ -107,8 +107,7 @@ def create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
     for stated in (model.pretrained_cfg, getattr(model, "_traits", {})):
         stated["first_conv"] = asked.cfg.first_conv
     classes = kwargs.get("num_classes", asked.cfg.num_classes)
-    side = kwargs.get("image_size", IMAGE_SIZE)
-    adapt(model.pretrained_cfg, kwargs["in_chans"], side, kwargs.get("aggregate"), classes)
+    adapt(model.pretrained_cfg, kwargs["in_chans"], usual_side(kwargs), kwargs.get("aggregate"), classes)
     return model
 
 
@@ -230,7 +229,7 @@ def _complete(kwargs: dict, cfg: PretrainedCfg) -> dict:
     kwargs.setdefault("in_chans", cfg.input_size[0])
     check_each(kwargs)
     if not any(name in kwargs for name in VIEWS):
-        kwargs |= _views(kwargs["backbone"], kwargs.get("image_size"), kwargs["in_chans"])
+        kwargs = _views(kwargs["backbone"], kwargs.get("image_size"), kwargs["in_chans"]) | kwargs
     if not has_classifier(kwargs["backbone"]):
         kwargs.setdefault("aggregate", "last")
     kwargs.setdefault("feature_cfg", {"feature_cls": "getter", "out_indices": 3})

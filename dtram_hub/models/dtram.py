@@ -16,10 +16,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_images, check_integer, check_number
-from . import checkpoint
+from ..checks import check_integer, check_number
+from . import checkpoint, input
 from .answer import ANSWERS, Widths
-from .arguments import check_arguments, least_size
+from .arguments import check_arguments
 from .early_exit import predict
 from .encoder import (
     create_encoder,
@@ -33,7 +33,8 @@ from .encoder import (
     map_index,
     reads_locations,
 )
-from .glimpse import Extents, cell_centres, context_extents, retina, views
+from .glimpse import Images
+from .input import Given
 from .location import LOCATORS, Surroundings
 from .preprocessing import own_cfg
 from .records import Noise, Prediction, Rollout, Seen, State
@@ -50,9 +51,11 @@ class DTRAM(TimmModel):
         num_classes: C; with 0 the model has no classifier and returns h.
         in_chans: colour channels of the images.
         num_steps: T, the largest number of steps, the first included.
-        image_size: side in pixels of the images that the model is made for; a view must fit into it.
+        image_size: side in pixels of the square images that the model is made for, or their longer side with
+            context="fit"; a view must fit into it. None for images as large as they come.
         context: the first look. "crop" takes the central `context_size` pixels (section 4.2: 448 of 512).
-            "resize" resizes the whole image to `context_size`. "none" makes the first look a glimpse.
+            "resize" resizes the whole image to `context_size`. "fit" does so and keeps the aspect: what is
+            left of the square is zero. "none" makes the first look a glimpse.
         context_size: side of the context view as the encoder sees it.
         glimpse_crop: side of a glimpse in image pixels.
         glimpse_size: side of a glimpse as the encoder sees it; `glimpse_crop` by default.
@@ -78,6 +81,8 @@ class DTRAM(TimmModel):
         context_encoder: "shared" encodes the context view like a glimpse. "own" gives the context view an
             encoder of its own, which ends at its feature map. Small things look unlike in the two views, and
             one encoder forgets what the other view needs.
+        levels: the levels of black and white in stored images, such as (0, 4095) for 12 bits in 16; None for
+            those of their dtype, which must be unsigned integers.
         encoder_kwargs: keywords of the timm model, such as `drop_rate` or `global_pool`.
 
     Raises:
@@ -90,7 +95,7 @@ class DTRAM(TimmModel):
         num_classes: int = 1000,
         in_chans: int = 3,
         num_steps: int = 3,
-        image_size: int = 512,
+        image_size: int | None = 512,
         context: str = "crop",
         context_size: int = 448,
         glimpse_crop: int = 224,
@@ -106,6 +111,7 @@ class DTRAM(TimmModel):
         stop_threshold: float = 0.5,
         crop_mode: str = "exact",
         context_encoder: str = "shared",
+        levels: tuple[float, float] | None = None,
         **encoder_kwargs,
     ):
         super().__init__()
@@ -129,6 +135,7 @@ class DTRAM(TimmModel):
         self.stop_threshold = stop_threshold
         self.crop_mode = crop_mode
         self.context_encoder_kind = context_encoder
+        self.levels = None if levels is None else list(levels)  # as in a checkpoint
         self.encoder_kwargs = encoder_kwargs
         check_arguments(self.arguments())
         self._build()
@@ -152,10 +159,9 @@ class DTRAM(TimmModel):
             arguments = self._encoder_arguments() | {"num_classes": 0}
             self.context_encoder = cut_after_map(create_encoder(**arguments), self.map_index)
             self.context_to_hidden = nn.Linear(cells, hidden)
-        reach = self.glimpse_crop / self.image_size
-        self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", cells, reach))
+        self.locator = policy(Surroundings(hidden, self.num_steps, self.context != "none", cells))
         self.baseline = nn.Linear(hidden, 1)
-        self.answer = answer(Widths(self.num_classes, feature_size(self.encoder), cells, reach))
+        self.answer = answer(Widths(self.num_classes, feature_size(self.encoder), cells))
         self.head = self.answer.new_head(hidden, self.num_classes)
         self.stopper = STOPPERS[self.stopper_kind](hidden)
         checkpoint.accept_old_names(self)
@@ -180,30 +186,33 @@ class DTRAM(TimmModel):
             "view_sizes": views,
         }
 
-    def _least_size(self) -> int:
-        """The side of the smallest image that holds every view."""
-        return least_size(self.context, self.context_size, self.glimpse_crop)
+    def open(self, images: Given) -> Images:
+        """Images as the model reads them.
 
-    def view(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        Args:
+            images: a tensor (B, C, H, W), or a sequence of B images of any sizes: tensors (C, H, W), or what
+                has a shape and is sliced like an array, (H, W, C) or (H, W), in memory or on disk. Floats in
+                tensors are normalised. Other images are stored pixels, which the model normalises.
+
+        Raises:
+            ValueError: images of the wrong rank, dtype or channels, or none.
+        """
+        return input.opened(self, images)
+
+    def view(self, images: Images, locations: Tensor | None, rows: Tensor | None = None) -> Tensor:
         """Cut one view for each row, as the encoder sees it.
 
         Args:
-            images: (B, C, H, W) floats.
+            images: from `open`.
             locations: (N, 2) floats in [-1, 1], one glimpse for each; None for the context view.
             rows: (N,) int64, the image of each row; None where row i reads image i.
 
         Returns:
             (N, glimpse_scales * C, S, S), with S = `context_size` or `glimpse_size`.
         """
-        if locations is None:
-            return views(images, self._context_extents(images), self.context_size, rows=rows)
-        sizes = self.glimpse_crop, self.glimpse_size, self.glimpse_scales
-        return retina(images, locations, *sizes, self.crop_mode, rows)
+        return input.view(self, images, locations, rows)
 
-    def _context_extents(self, images: Tensor) -> Extents:
-        return context_extents(tuple(images.shape[2:]), self.context, self.context_size)
-
-    def see(self, images: Tensor, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
+    def see(self, images: Images, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
         """Encode one view of each row; arguments as in `view`."""
         view, first = self.view(images, locations, rows), locations is None
         if first and self.context_encoder is not None:
@@ -218,18 +227,19 @@ class DTRAM(TimmModel):
             return Seen(*encode_and_classify(self.encoder, view, read))
         return Seen(encode(self.encoder, view, read))
 
-    def _with_cells(self, images: Tensor, seen: Seen, cells: Tensor) -> Seen:
+    def _with_cells(self, images: Images, seen: Seen, cells: Tensor) -> Seen:
         """Add the map (N, K, h, w) of the context view, its cells' centres and their evidence."""
         grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)
-        centres, valid = cell_centres(self._context_extents(images), tuple(images.shape[2:]), grid)
-        count = cells.shape[0]  # `len` would become a constant in an exported graph
-        centres, valid = centres.to(cells).expand(count, -1, -1), valid.to(cells.device).expand(count, -1)
-        return replace(seen, cells=cells, centres=centres, valid=valid, evidence=self.answer.evidence(cells))
+        placed = input.place_cells(self, images, cells, grid)
+        return replace(seen, cells=cells, evidence=self.answer.evidence(cells), **placed)
 
-    def begin(self, images: Tensor) -> State:
-        """The state before the first step, for images (B, C, H, W)."""
-        hidden = images.new_zeros(images.shape[0], self.hidden_size)
-        return State(hidden, torch.zeros((), dtype=torch.int64, device=images.device), begun=False)
+    def begin(self, images: Images) -> State:
+        """The state before the first step, for images from `open`."""
+        of_floats = isinstance(images, Tensor) and images.is_floating_point()
+        like = images if of_floats else self.input_to_hidden.weight
+        count = images.shape[0] if isinstance(images, Tensor) else len(images)
+        looks = torch.zeros((), dtype=torch.int64, device=like.device)
+        return State(like.new_zeros(count, self.hidden_size), looks, begun=False)
 
     def absorb(self, state: State, seen: Seen, locations: Tensor | None) -> State:
         """Update the state by one look: the core (Eq. 3), the answer and the location policy's memory.
@@ -252,7 +262,7 @@ class DTRAM(TimmModel):
                 total = total + self.location_to_hidden(locations.to(total.dtype))
         return State(total.relu(), looks, own, fixed, memory, state.rows, kept=kept)
 
-    def advance(self, images: Tensor, state: State, locations: Tensor | None) -> State:
+    def advance(self, images: Images, state: State, locations: Tensor | None) -> State:
         """Take one step: a glimpse at `locations` (N, 2), or the context view if `locations` is None."""
         return self.absorb(state, self.see(images, locations, state.rows), locations)
 
@@ -274,7 +284,7 @@ class DTRAM(TimmModel):
 
     def rollout(
         self,
-        images: Tensor,
+        images: Given,
         *,
         sample: bool = False,
         num_rollouts: int = 1,
@@ -290,7 +300,7 @@ class DTRAM(TimmModel):
         gradients to the baseline alone. `locations` have no gradient.
 
         Args:
-            images: (B, C, H, W) floats.
+            images: as in `open`.
             sample: whether to sample actions from the policies; otherwise every location is the best one,
                 and a rollout stops at the first stop probability above `stop_threshold`.
             num_rollouts: M, the Monte-Carlo rollouts of one image (Eq. 2); they share the context view.
@@ -304,23 +314,23 @@ class DTRAM(TimmModel):
             N rollouts; the rollouts of one image are neighbours.
 
         Raises:
-            ValueError: images of the wrong rank, dtype, channels or size, or an empty batch.
+            ValueError: images that `open` does not take.
         """
-        check_images(images, self.in_chans, self._least_size())
+        images = self.open(images)
         if sample and noise is None:
-            columns = self.locator.noise_columns
-            noise = Noise.draw(len(images), num_rollouts, self.num_steps, columns).to(images.device)
+            noise = Noise.draw(len(images), num_rollouts, self.num_steps, self.locator.noise_columns)
+            noise = noise.to(self.input_to_hidden.weight.device)
         std = self.location_std if std is None else std
         noise = noise if sample else None
         return rollout(self, images, num_rollouts, noise, locations, std, through_views)
 
     def predict(
-        self, images: Tensor, stop_threshold: float | None = None, max_steps: int | None = None
+        self, images: Given, stop_threshold: float | None = None, max_steps: int | None = None
     ) -> Prediction:
         """Take the best actions and only the steps that each image needs, without gradients (section 3.3).
 
         Args:
-            images: (B, C, H, W) floats.
+            images: as in `open`.
             stop_threshold: in [0, 1], in place of the model's own.
             max_steps: the largest number of steps, >= 1; `num_steps` by default.
 
@@ -329,7 +339,7 @@ class DTRAM(TimmModel):
         """
         stop_threshold = self.stop_threshold if stop_threshold is None else stop_threshold
         max_steps = self.num_steps if max_steps is None else max_steps
-        check_images(images, self.in_chans, self._least_size())
+        images = self.open(images)
         check_number("stop_threshold", stop_threshold, 0, 1)
         check_integer("max_steps", max_steps, 1)
         with torch.no_grad():

@@ -16,7 +16,7 @@ def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: 
 
     Args:
         model: a DTRAM.
-        images: (B, C, H, W) floats.
+        images: as the model reads them.
         stop_threshold: in [0, 1]. An image stops at the first step whose stop probability is above it.
         max_steps: the largest number of steps of an image.
 
@@ -28,18 +28,18 @@ def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: 
             "dynamic=True stops at a step that depends on the image, which no graph can; export with "
             "dynamic=False, or look by look with dtram_hub.models.export.export_looks."
         )
-    batch = images.shape[0]
-    steps = torch.full((batch,), max_steps, device=images.device)
-    locations = images.new_full((batch, max_steps, 2), torch.nan)
-    stop_probs = images.new_full((batch, max_steps), torch.nan)
-    looking = torch.arange(batch, device=images.device)
     state, answered = model.begin(images), None
+    like, batch = state.hidden, state.hidden.shape[0]
+    steps = torch.full((batch,), max_steps, device=like.device)
+    locations = like.new_full((batch, max_steps, 2), torch.nan)
+    stop_probs = like.new_full((batch, max_steps), torch.nan)
+    looking = torch.arange(batch, device=like.device)
     for t in range(max_steps):
         location = model.best_location(state) if t else model.first_location(state)
         if location is not None:
             locations[looking, t] = location.to(locations.dtype)
         state = model.advance(images, state, location)
-        if not model.dynamic or images.is_meta:  # a meta tensor has no value to compare
+        if not model.dynamic or like.is_meta:  # a meta tensor has no value to compare
             continue
         probs = model.stop_logit(state, model.logits(state)).sigmoid()
         stop_probs[looking, t] = probs.to(stop_probs.dtype)

@@ -81,15 +81,15 @@ def _tensors(state: State) -> list[Tensor]:
 
 
 def example_images(model: DTRAM, batch: int) -> Tensor:
-    """Black images of the model's `image_size`, dtype and device."""
-    side = model.image_size
+    """Black images of the model's `usual_side`, dtype and device."""
+    side = model.usual_side
     return torch.zeros(batch, model.in_chans, side, side).to(model.input_to_hidden.weight)
 
 
 def export_looks(
     model: DTRAM, batch: int = 2
 ) -> tuple[torch.export.ExportedProgram, torch.export.ExportedProgram]:
-    """Export `FirstLook` and `NextLook` of a model, for images of `image_size` and any batch size."""
+    """Export `FirstLook` and `NextLook` of a model, for images of `usual_side` and any batch size."""
     images, some = example_images(model, batch), torch.export.Dim.AUTO
     look = FirstLook(model)
     first = torch.export.export(look, (images,), dynamic_shapes=({0: some},))

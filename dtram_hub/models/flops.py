@@ -25,9 +25,9 @@ class Compute:
 
 
 def count_compute(model: nn.Module) -> Compute:
-    """Count the operations of `predict` of a DTRAM on one image of its `image_size`."""
+    """Count the operations of `predict` of a DTRAM on one image of its `usual_side`."""
     reference = next(model.parameters())
-    image = reference.new_zeros(1, model.in_chans, model.image_size, model.image_size)
+    image = reference.new_zeros(1, model.in_chans, model.usual_side, model.usual_side)
     training = model.training
     model.eval()
     counts = []

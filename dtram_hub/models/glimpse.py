@@ -1,133 +1,161 @@
-"""Views: windows of an image, resized for the encoder (section 3.2).
+"""Where views lie (section 3.2): windows of contexts and glimpses, and the cells of a feature map.
 
 A location is a pair (y, x) in [-1, 1]^2, the centre of a glimpse. -1 is the top or left edge of the image,
-0 its middle, 1 its bottom or right edge. Pixels outside of the image are zero.
+0 its middle, 1 its bottom or right edge. What lies outside of the image is zero, after normalisation.
+
+The images of a batch are a tensor (B, C, H, W), or a `Ragged` of images of different sizes. `Sizes` are
+their heights and widths: one pair of ints, or (B, 2) int64.
 """
 
-from dataclasses import dataclass
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-CONTEXTS = ("crop", "resize", "none")
+from ..images import uniform
+from ..images.extents import Extents
+from ..images.ragged import Ragged
+from ..images.views import Normalise
+
+Images = Tensor | Ragged
+Sizes = tuple[int, int] | Tensor
+CONTEXTS = ("crop", "resize", "fit", "none")
 
 
-@dataclass(frozen=True)
-class Extents:
-    """N windows of one height and width.
-
-    corners: (N, 2) (top, left) of each window in pixels, int64 for whole pixels, else float; or one pair of
-        ints for all images. A window may reach over the edges of its image.
-    height, width: the sides of every window in pixels.
-    """
-
-    corners: Tensor | tuple[int, int]
-    height: int
-    width: int
+def sizes_of(images: Images) -> Sizes:
+    """Height and width of all images, or of each."""
+    return tuple(images.shape[2:]) if isinstance(images, Tensor) else images.sizes
 
 
-def context_extents(image_size: tuple[int, int], context: str, size: int) -> Extents:
-    """The window of the first look, the same in every image.
+def context_extents(sizes: Sizes, context: str, size: int) -> Extents:
+    """The windows of the first look.
 
     Args:
-        image_size: height and width of the images.
-        context: "crop" for the central `size` pixels (section 4.2: 448 of 512), "resize" for the whole image.
+        sizes: height and width of the images.
+        context: "crop" for the central `size` pixels (section 4.2: 448 of 512), "resize" for the whole image,
+            "fit" for the square around the whole image, which keeps its aspect.
         size: side of a cropped context in pixels.
     """
-    height, width = image_size
+    if isinstance(sizes, Tensor):
+        each = [context_extents(tuple(own), context, size) for own in sizes.tolist()]
+        return Extents(
+            *(torch.tensor(column) for column in zip(*((e.corners, e.sides) for e in each), strict=True))
+        )
+    height, width = sizes
     if context == "resize":
-        return Extents((0, 0), height, width)
-    return Extents(((height - size) // 2, (width - size) // 2), size, size)
+        return Extents((0, 0), (height, width))
+    side = max(height, width) if context == "fit" else size
+    return Extents(((height - side) // 2, (width - side) // 2), (side, side))
 
 
-def glimpse_extents(
-    image_size: tuple[int, int], locations: Tensor, crop: int, mode: str = "exact"
-) -> Extents:
+def glimpse_extents(sizes: Sizes, locations: Tensor, crop: int, mode: str = "exact") -> Extents:
     """The windows of `crop` pixels around locations.
 
     Args:
-        image_size: height and width of the images.
+        sizes: height and width of the images, or (N, 2), of the image of each location.
         locations: (N, 2) floats in [-1, 1], (y, x).
         crop: side of the windows in pixels.
         mode: "exact" rounds each corner to whole pixels, halves always up: equal steps of the location then
             move the window equally. "bilinear" does not round.
     """
-    half = torch.tensor(image_size, device=locations.device) / 2
+    half = torch.as_tensor(sizes, device=locations.device) / 2
     if mode == "exact":
         corners = torch.addcmul(half + (1 - crop) / 2, locations.float(), half).floor().long()
     else:
         corners = torch.addcmul((half - crop / 2).to(locations), locations, half.to(locations))
-    return Extents(corners, crop, crop)
+    return Extents(corners, (crop, crop))
 
 
-def cell_centres(
-    extents: Extents, image_size: tuple[int, int], grid: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
+def cell_centres(extents: Extents, sizes: Sizes, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The locations of the L cells of a feature map of the context view.
 
     Args:
-        extents: the window of the context view.
-        image_size: height and width of the image.
+        extents: the windows of the context view.
+        sizes: height and width of the images.
         grid: rows and columns of the feature map.
 
     Returns:
-        Centres (L, 2), row by row, and (L,) bool, False for centres outside of the image.
+        Centres (1 or B, L, 2), row by row, of the parts of cells that lie in the image; and (1 or B, L) bool,
+        False for cells that lie outside of it.
     """
-    centres = [
-        (corner + (torch.arange(count) + 0.5) * side / count) / whole * 2 - 1
-        for corner, side, whole, count in zip(
-            extents.corners, (extents.height, extents.width), image_size, grid, strict=True
-        )
+    corners, sides, whole = (
+        torch.as_tensor(given).view(-1, 2, 1) for given in (extents.corners, extents.sides, sizes)
+    )
+    along = [
+        _cells_along(corners[:, axis], sides[:, axis], whole[:, axis], count)
+        for axis, count in enumerate(grid)
     ]
-    centres = torch.cartesian_prod(*centres)
-    return centres, (centres.abs() <= 1).all(-1)
+    (rows, rows_seen), (columns, columns_seen) = along
+    rows, columns = rows[:, :, None].expand(-1, -1, grid[1]), columns[:, None].expand(-1, grid[0], -1)
+    seen = rows_seen[:, :, None] & columns_seen[:, None]
+    return torch.stack([rows, columns], dim=-1).flatten(1, 2), seen.flatten(1)
 
 
-def covers(locations: Tensor, centres: Tensor, reach: float) -> Tensor:
+def _cells_along(corner: Tensor, side: Tensor, whole: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Centres of cells along one axis, as locations, and whether they lie in the image, (1 or B, count)."""
+    cells = torch.arange(count)
+    start, end = corner + cells * side / count, corner + (cells + 1) * side / count
+    low, high = start.clamp(min=0), end.minimum(whole.to(end))
+    centres = torch.where(
+        (start < low) | (end > high), (low + high) / 2, corner + (cells + 0.5) * side / count
+    )
+    return centres / whole * 2 - 1, high > low
+
+
+def reach_of(crop: int, sizes: Sizes) -> Tensor:
+    """Half the sides of a glimpse of `crop` pixels, as a location: (1 or B, 1, 2)."""
+    return (crop / torch.as_tensor(sizes)).view(-1, 1, 2)
+
+
+def covers(locations: Tensor, centres: Tensor, reach: Tensor | float) -> Tensor:
     """Whether a glimpse at `locations` (N, 2) covers each of `centres` (N, L, 2), as (N, L) bool.
 
-    `reach` is half the side of a glimpse, as a location.
+    `reach` is half the side of a glimpse, as a location, or (N, 1, 2) of `reach_of`.
     """
     return ((centres - locations[:, None].to(centres.dtype)).abs() <= reach).all(-1)
 
 
 def views(
-    images: Tensor, extents: Extents, size: int, mode: str = "exact", rows: Tensor | None = None
+    images: Images,
+    extents: Extents,
+    size: int,
+    mode: str = "exact",
+    rows: Tensor | None = None,
+    normalise: Normalise | None = None,
 ) -> Tensor:
-    """Cut N windows out of images and resize them to `size`.
+    """Cut N windows out of images and resize them to `size`: one resample of the stored pixels.
 
     Args:
-        images: (B, C, H, W) floats, normalised.
+        images: floats that are normalised, stored pixels, or images of different sizes.
         extents: the windows.
         size: side of the views in pixels.
         mode: "exact" copies whole pixels. "bilinear" interpolates between pixels and has gradients to the
             corners.
         rows: (N,) int64, the image of each window; None where N = B and window i lies in image i.
+        normalise: for stored pixels.
 
     Returns:
-        (N, C, size, size), differentiable in `images`.
+        (N, C, size, size) floats, differentiable in images that are floats.
     """
-    if not isinstance(extents.corners, Tensor):
-        cut = _slice(images if rows is None else images[rows], extents)
-    else:
-        cut = CROP_MODES[mode](images, extents, rows)
-    return resize(cut, size)
+    if isinstance(images, Tensor):
+        cut = uniform.cut(images, extents, size, mode, rows)
+        return cut.values if images.is_floating_point() else normalise.views(cut)
+    cut = images.cut(extents, size, mode, rows)
+    return cut.values.to(normalise.mean.device) if images.normalised else normalise.views(cut)
 
 
 def retina(
-    images: Tensor,
+    images: Images,
     locations: Tensor,
     crop: int,
     size: int,
     scales: int = 1,
     mode: str = "exact",
     rows: Tensor | None = None,
+    normalise: Normalise | None = None,
 ) -> Tensor:
     """Stack glimpses of growing width around one location, the retina of the original RAM (Mnih et al. 2014).
 
     Args:
-        images, size, mode, rows: as in `views`.
+        images, size, mode, rows, normalise: as in `views`.
         locations: (N, 2) floats in [-1, 1], (y, x).
         crop: side of the narrowest glimpse in image pixels; each next one is twice as wide.
         scales: the number of glimpses.
@@ -135,69 +163,10 @@ def retina(
     Returns:
         (N, scales * C, size, size), the narrowest glimpse first.
     """
-    windows = [glimpse_extents(tuple(images.shape[2:]), locations, crop * 2**k, mode) for k in range(scales)]
-    found = [views(images, window, size, mode, rows) for window in windows]
+    sizes = sizes_of(images)
+    if isinstance(sizes, Tensor):  # regions are read on the CPU
+        locations, rows = locations.cpu(), None if rows is None else rows.cpu()
+        sizes = sizes if rows is None else sizes[rows]
+    windows = [glimpse_extents(sizes, locations, crop * 2**k, mode) for k in range(scales)]
+    found = [views(images, window, size, mode, rows, normalise) for window in windows]
     return found[0] if scales == 1 else torch.cat(found, dim=1)
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Resize (N, C, H, W) to (N, C, size, size), bilinear with antialiasing; without a copy if they fit."""
-    if tuple(images.shape[2:]) == (size, size):
-        return images
-    whole = _on_cpu_whole(images)
-    resized = F.interpolate(whole, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return resized.to(images.dtype)
-
-
-def _on_cpu_whole(images: Tensor) -> Tensor:
-    """In single precision, if they are in half of it on a CPU, for which torch lacks these operations."""
-    is_half = images.dtype in (torch.float16, torch.bfloat16)
-    return images.float() if is_half and images.device.type == "cpu" else images
-
-
-def _slice(images: Tensor, extents: Extents) -> Tensor:
-    """Slice one window, which lies inside of the images, out of all of them."""
-    top, left = extents.corners
-    return images[:, :, top : top + extents.height, left : left + extents.width]
-
-
-def _copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
-    """Copy windows pixel for pixel, in one vectorised gather."""
-    channels, height, width = images.shape[1:]
-    span = torch.arange(extents.height, device=images.device)
-    pixels = extents.corners[:, :, None] + span  # (N, 2, side): rows and columns
-    nearest = pixels.clamp(min=0).minimum(torch.tensor([[height - 1], [width - 1]], device=images.device))
-    (y, x), (y_inside, x_inside) = nearest.unbind(1), (pixels == nearest).unbind(1)
-    index = (y[:, :, None] * width + x[:, None, :]).flatten(1)
-    if rows is None:
-        found = images.flatten(2).gather(2, index[:, None].expand(-1, channels, -1))
-    else:  # `take` reads the windows of each row without a copy of its image
-        planes = rows[:, None] * channels + torch.arange(channels, device=images.device)
-        found = images.take(planes[:, :, None] * (height * width) + index[:, None])
-    inside = y_inside[:, None, :, None] & x_inside[:, None, None, :]
-    return torch.where(inside, found.unflatten(2, (extents.height, extents.width)), 0)
-
-
-def _sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
-    """Interpolate windows at sub-pixel positions; equal to `_copy` for corners on whole pixels."""
-    images = images if rows is None else images[rows]
-    sides = (extents.height, extents.width)
-    # Pixel centres lie at half integers.
-    y, x = (
-        (extents.corners[:, axis : axis + 1] + torch.arange(side, device=images.device) + 0.5)
-        / images.shape[2 + axis]
-        * 2
-        - 1
-        for axis, side in enumerate(sides)
-    )
-    grid = torch.stack(
-        [x[:, None, :].expand(-1, sides[0], -1), y[:, :, None].expand(-1, -1, sides[1])], dim=-1
-    )
-    whole = _on_cpu_whole(images)
-    sampled = F.grid_sample(
-        whole, grid.to(whole.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
-    )
-    return sampled.to(images.dtype)
-
-
-CROP_MODES = {"exact": _copy, "bilinear": _sample}

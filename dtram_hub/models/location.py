@@ -26,14 +26,12 @@ class Surroundings(NamedTuple):
     num_steps: T.
     has_context: whether the first look is a context view; otherwise the policy plans the first look too.
     map_channels: K of the encoder's feature map; 0 unless a part needs the map.
-    reach: half the side of a glimpse, as a location.
     """
 
     hidden_size: int
     num_steps: int
     has_context: bool
     map_channels: int = 0
-    reach: float = 0.0
 
 
 class LocationPolicy(nn.Module):
@@ -183,7 +181,7 @@ class Attend(LocationPolicy):
     answer so far, if the answer pools evidence. Cells that a glimpse has covered are not chosen again.
 
     fixed: keys of the cells (N, L, W), their centres (N, L, 2), whether a cell lies in the image (N, L) bool,
-        and the cells' evidence (N, L, C), if there is any.
+        the reach of a glimpse (N, 1, 2), and the cells' evidence (N, L, C), if there is any.
     memory: whether a glimpse has covered a cell, (N, L) bool.
     """
 
@@ -192,7 +190,6 @@ class Attend(LocationPolicy):
 
     def __init__(self, around: Surroundings):
         super().__init__()
-        self.reach = around.reach
         self.key = nn.Linear(around.map_channels, KEY_WIDTH, bias=False)
         self.query = nn.Linear(around.hidden_size, KEY_WIDTH)
         self.reset()
@@ -203,13 +200,14 @@ class Attend(LocationPolicy):
             self.key(F.layer_norm(seen.cells, seen.cells.shape[-1:])),
             seen.centres,
             seen.valid,
+            seen.reach,
             *evidence,
         )
         return fixed, (torch.zeros_like(seen.valid),)
 
     def plan(self, state: State) -> tuple[Tensor, Tensor]:
         """Scores of the cells (.., N, L) float32, and their centres (.., N, L, 2)."""
-        (keys, centres, valid, *evidence), (covered,) = state.fixed, state.memory
+        (keys, centres, valid, _, *evidence), (covered,) = state.fixed, state.memory
         scores = (self.query(state.hidden)[..., None, :] * keys).sum(-1).float() / KEY_WIDTH**0.5
         free = valid & ~covered
         if evidence:
@@ -239,7 +237,8 @@ class Attend(LocationPolicy):
         return torch.where(free, scores, 0).gather(-1, nearest).squeeze(-1)
 
     def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
-        return (state.memory[0] | covers(location, state.fixed[1], self.reach),)
+        _, centres, _, reach, *_ = state.fixed
+        return (state.memory[0] | covers(location, centres, reach),)
 
     def reset(self) -> None:
         self.key.reset_parameters()

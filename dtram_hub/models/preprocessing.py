@@ -6,9 +6,8 @@ import timm
 from timm.models._pretrained import PretrainedCfg, filter_pretrained_cfg
 from torch import nn
 
+from .arguments import IMAGE_SIZE
 from .encoder import module_names
-
-IMAGE_SIZE = 512  # section 4.2, with context views of 448 and glimpses of 224 pixels
 
 
 def around(encoder: PretrainedCfg) -> PretrainedCfg:
@@ -61,6 +60,6 @@ def own_cfg(model: nn.Module) -> dict:
     encoder = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True) or PretrainedCfg()
     cfg = around(encoder).to_dict(remove_source=True) | {"architecture": "dtram"}
     cfg.pop("tag", None)
-    adapt(cfg, model.in_chans, model.image_size, model.aggregate, model.num_classes)
+    adapt(cfg, model.in_chans, model.usual_side, model.aggregate, model.num_classes)
     forget_names(cfg)
     return cfg

@@ -20,6 +20,7 @@ class Seen:
     centres (N, L, 2): the location of each cell of the context view, (y, x).
     valid (N, L) bool: whether the centre of the cell lies in the image.
     evidence (N, L, C): what each cell of the context view speaks for, if the answer reads cells.
+    reach (N, 1, 2): half the sides of a glimpse, as a location; images of other sizes have another.
     """
 
     features: Tensor
@@ -28,6 +29,7 @@ class Seen:
     centres: Tensor | None = None
     valid: Tensor | None = None
     evidence: Tensor | None = None
+    reach: Tensor | None = None
 
 
 @dataclass(frozen=True)

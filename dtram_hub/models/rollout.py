@@ -20,7 +20,7 @@ def rollout(
 
     Args:
         model: a DTRAM.
-        images: (B, C, H, W) floats.
+        images: as the model reads them.
         num_rollouts: M, the rollouts of one image; they share the context view.
         noise: the randomness of the N = B * M rollouts; None takes the best actions.
         locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
@@ -31,7 +31,7 @@ def rollout(
     states, samples = [start.repeat(num_rollouts)], []
     if model.context != "none":
         states.append(model.advance(images, start, None).repeat(num_rollouts))
-        samples.append(torch.full((len(states[0]), 2), torch.nan, device=images.device))
+        samples.append(torch.full((len(states[0]), 2), torch.nan, device=start.hidden.device))
     for t in range(len(samples), model.num_steps):
         if locations is None:
             drawn = None if noise is None else noise.location[:, t]

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_images
 from . import checkpoint
+from .arguments import usual_side
 from .early_exit import predict
 from .encoder import load_encoder
 from .preprocessing import forget_names
@@ -46,6 +46,11 @@ class TimmModel(nn.Module):
         return [self.encoder, *([] if self.context_encoder is None else [self.context_encoder])]
 
     @property
+    def usual_side(self) -> int:
+        """`image_size`, or the side of the squares that timm prepares where there is none."""
+        return usual_side(self.arguments())
+
+    @property
     def head_hidden_size(self) -> int:
         """H, the width of h, which the head reads."""
         return self.hidden_size
@@ -56,7 +61,7 @@ class TimmModel(nn.Module):
         return self.hidden_size + (self.num_classes if self.answer.has_own() else 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (B, C) for images (B, C', H, W), at the steps described in `forward_features`."""
+        """Class logits (B, C) for images that `open` takes, at the steps described in `forward_features`."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -66,13 +71,13 @@ class TimmModel(nn.Module):
         in `predict`, in training as in one sampled rollout.
 
         Raises:
-            ValueError: images (B, C, H, W) of the wrong rank, dtype, channels or size, or an empty batch.
+            ValueError: images that `open` does not take.
         """
         if not self.training:
-            check_images(images, self.in_chans, self._least_size())
+            images = self.open(images)
             return predict(self, images, self.stop_threshold, self.num_steps).features
         rollout = self.rollout(images, sample=True)
-        stops = torch.arange(len(images), device=images.device), rollout.steps - 1
+        stops = torch.arange(len(rollout.steps), device=rollout.steps.device), rollout.steps - 1
         # The logits have no gradient to the policies. DDP waits for all gradients, so these are set to zero.
         policies = (self.locator, self.stopper, self.baseline, self.answer)
         idle = sum(p.sum() for part in policies for p in part.parameters())
@@ -104,7 +109,7 @@ class TimmModel(nn.Module):
         """The output of `forward_features`, and the encoder's feature maps of the context view, as in timm.
 
         Args:
-            images: (B, C, H, W) floats.
+            images: as in `open`.
             indices, kwargs: as in the encoder's method. `intermediates_only` leaves the features out.
 
         Raises:
@@ -112,7 +117,7 @@ class TimmModel(nn.Module):
         """
         if self.context == "none":
             raise ValueError("context='none' has no context view whose intermediates could be given.")
-        check_images(images, self.in_chans, self._least_size())
+        images = self.open(images)
         view, only = self.view(images, None), kwargs.pop("intermediates_only", False)
         maps = self.encoder.forward_intermediates(view, indices=indices, intermediates_only=True, **kwargs)
         return maps if only else (self.forward_features(images), maps)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from campaign import FINE, REFUSED
+from dtram_hub.images.views import Normalise
 from dtram_hub.models import checkpoint
-from dtram_hub.models.normalise import Normalise
 
 HOME = tempfile.TemporaryDirectory(prefix="dtram-configs-")
 SAVED, LYING, SECRET = (Path(HOME.name) / name for name in ("saved", "lying", "secret"))

@@ -1,0 +1,76 @@
+"""From what users give as images to the views that the encoder sees; functions of a DTRAM."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..checks import check_images
+from ..images.extents import Extents
+from ..images.ragged import Ragged
+from ..images.views import Normalise, level_range
+from .arguments import largest_view
+from .glimpse import Images, cell_centres, context_extents, reach_of, retina, sizes_of, views
+
+Given = Tensor | Ragged | Sequence[Any]
+SMALL = "An image is smaller than a view of {} pixels; what is missing is filled with the mean."
+
+
+def opened(model: nn.Module, images: Given) -> Images:
+    """As `DTRAM.open`."""
+    if isinstance(images, Tensor):
+        check_images(images, model.in_chans)
+        sizes = [tuple(images.shape[2:])]
+    else:
+        images = images if isinstance(images, Ragged) else Ragged(images)
+        if images.channels != model.in_chans:
+            raise ValueError(f"images have {images.channels} channels; accepted are {model.in_chans}.")
+        sizes = images.sizes.tolist()
+    if not is_normalised(images):
+        level_range(images.dtype if isinstance(images, Tensor) else images.stored, model.levels)
+    side = largest_view(model.context, model.context_size, model.glimpse_crop)
+    if min(map(min, sizes)) < side:
+        warnings.warn(SMALL.format(side), stacklevel=4)
+    return images
+
+
+def is_normalised(images: Images) -> bool:
+    """Whether the pixels are floats that are normalised already, not stored levels."""
+    return images.is_floating_point() if isinstance(images, Tensor) else images.normalised
+
+
+def view(model: nn.Module, images: Images, locations: Tensor | None, rows: Tensor | None) -> Tensor:
+    """As `DTRAM.view`."""
+    weight = model.input_to_hidden.weight
+    # mean and std are read anew, because `pretrained_cfg` may change.
+    normalise = (
+        None
+        if is_normalised(images) and isinstance(images, Tensor)
+        else Normalise(model.pretrained_cfg, model.levels).to(weight.device)
+    )
+    if locations is None:
+        extents = context_of(model, images, rows)
+        found = views(images, extents, model.context_size, rows=rows, normalise=normalise)
+    else:
+        sizes = model.glimpse_crop, model.glimpse_size, model.glimpse_scales
+        found = retina(images, locations, *sizes, model.crop_mode, rows, normalise)
+    return found if normalise is None else found.to(weight.dtype)
+
+
+def context_of(model: nn.Module, images: Images, rows: Tensor | None = None) -> Extents:
+    """The windows of the context view, of all images or of those of `rows` (N,)."""
+    sizes = sizes_of(images)
+    sizes = sizes[rows.cpu()] if rows is not None and isinstance(sizes, Tensor) else sizes
+    return context_extents(sizes, model.context, model.context_size)
+
+
+def place_cells(model: nn.Module, images: Images, cells: Tensor, grid: tuple[int, int]) -> dict[str, Tensor]:
+    """`centres`, `valid` and `reach` of `Seen` for the cells (N, L, K) of a context view."""
+    sizes, count = sizes_of(images), cells.shape[0]  # `len` would become a constant in an exported graph
+    centres, valid = cell_centres(context_of(model, images), sizes, grid)
+    return {
+        "centres": centres.to(cells).expand(count, -1, -1),
+        "valid": valid.to(cells.device).expand(count, -1),
+        "reach": reach_of(model.glimpse_crop, sizes).to(cells).expand(count, -1, -1),
+    }
