@@ -91,6 +91,11 @@ def info(model: str, as_json: bool) -> None:
 @click.option(
     "--max-steps", type=click.IntRange(1), help="Largest number of steps; the model's own by default."
 )
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    help="Largest image that is decoded as a whole; 178,956,970 by default.",
+)
 @click.option("--device", default="cpu", show_default=True, help="For example cuda or mps.")
 def predict(**words) -> None:
     """Classify images: class, confidence and number of looks.

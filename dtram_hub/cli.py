@@ -11,6 +11,7 @@ import timm
 import torch
 from tqdm import tqdm
 
+from .data.canvas import MOST_DECODED
 from .inference.answers import Answerer, NoAnswer, class_names, draw, sentence
 from .learning.run_folder import RunFolder, own_result
 from .models.dtram import DTRAM
@@ -53,6 +54,7 @@ def predict(
     as_json: bool,
     stop_threshold: float | None,
     max_steps: int | None,
+    max_pixels: int | None,
     device: str,
 ) -> int:
     """Print the answer to every image, and write a picture of its glimpses into the folder `save`.
@@ -74,7 +76,8 @@ def predict(
             f"--stop-threshold={stop_threshold} is of no use to model {model!r}, a RAM, which never stops "
             "before its last step; accepted is --max-steps."
         )
-    answerer, names = Answerer(built, stop_threshold, max_steps), class_names(built)
+    answerer = Answerer(built, stop_threshold, max_steps, max_pixels or MOST_DECODED)
+    names = class_names(built)
     failed = 0
     for path in tqdm(images, disable=not sys.stderr.isatty() or len(images) < 2, leave=False):
         try:
@@ -84,11 +87,11 @@ def predict(
             _complain(path, str(error))
             continue
         row = answer.row(names)
-        if answer.warning:
-            _complain(path, f"may be misread: {answer.warning}")
+        if answer.prepared.warning:
+            _complain(path, f"may be misread: {answer.prepared.warning}")
         if save:
             try:
-                draw(pictures[path], answer, built, row["class"])
+                draw(pictures[path], answer, answerer, row["class"])
                 row["picture"] = str(pictures[path])
             except OSError as error:
                 failed += 1

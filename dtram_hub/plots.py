@@ -1,6 +1,7 @@
 """Pictures of a DT-RAM's steps (Fig. 5), glimpses (Fig. 7) and accuracy against mean steps."""
 
 import textwrap
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -133,11 +134,11 @@ def plot_variants(path: str | Path, variants: dict[str, list[dict]]) -> None:
 @as_they_are
 def plot_glimpses(
     path: str | Path,
-    images: Tensor,
+    images: Sequence[Tensor],
     locations: Tensor,
     steps: Tensor,
     captions: list[str],
-    crop: int,
+    crop: float,
     per_row: int = GLIMPSES_PER_ROW,
     side: float = 1.7,
 ) -> None:
@@ -145,7 +146,7 @@ def plot_glimpses(
 
     Args:
         path: path of the picture.
-        images: (N, C, S, S) uint8.
+        images: N of (C, H, W) uint8.
         locations: (N, T, 2) in [-1, 1]; NaN for a step without a glimpse.
         steps: (N,) int64 in 1..T.
         captions: N short texts.
@@ -207,7 +208,7 @@ def _save(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix[1:] or "png")
 
 
-def _draw(axis, image: Tensor, locations: Tensor, crop: int) -> None:
+def _draw(axis, image: Tensor, locations: Tensor, crop: float) -> None:
     height, width = image.shape[1:]
     pixels = image.permute(1, 2, 0).numpy()
     axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", interpolation="nearest")

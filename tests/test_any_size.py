@@ -16,7 +16,7 @@ SMALL = "An image is smaller than a view of 32 pixels"
 
 def build(**words) -> DTRAM:
     torch.manual_seed(0)
-    shape = {"num_classes": 4, "num_steps": 3, "hidden_size": 16, "image_size": None, "context": "fit"}
+    shape = {"num_classes": 4, "num_steps": 3, "hidden_size": 16, "image_size": "native", "context": "fit"}
     views = {"context_size": 64, "glimpse_crop": 32, "aggregate": "evidence", "locator": "attend"}
     model = timm.create_model("dtram_test_resnet", **shape | views | words).eval()
     torch.nn.init.normal_(model.locator.query.weight)

@@ -8,6 +8,7 @@ import io
 import math
 import re
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ..images.pyramid import UnreadableImage
 from ..prompt import one_line, printable
 
 TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
@@ -24,10 +26,8 @@ WIDE = re.compile(r";16[BLN]")  # in Pillow's names of 16-bit layouts
 DIM = 4096  # 16-bit levels that all stay below are 12-bit data
 DIM_WARNING = f"its 16-bit levels all stay below {DIM}, as in 12-bit data, and it comes out nearly black"
 LONGEST_REASON = 160
-
-
-class UnreadableImage(ValueError):
-    """There is no photograph in a file. The message is the reason, one line without the file's name."""
+MOST_DECODED = 178_956_970  # of a file, twice what Pillow warns of
+LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,22 @@ class Canvas:
 
 
 def open_photograph(
-    source: Path | str | bytes | BinaryIO, in_chans: int, *, least: int | None = None
+    source: Path | str | bytes | BinaryIO,
+    in_chans: int,
+    *,
+    least: int | None = None,
+    most_pixels: int = MOST_DECODED,
 ) -> Image.Image:
     """Open one photograph, upright, in 8 bits.
 
-    Memory is bounded by the file's own pixels, which Pillow bounds in turn. Who resizes the shorter side of
-    the image and then crops the centre calls `centre` before.
+    Memory is bounded by the file's own pixels, of which `most_pixels` are accepted. Who resizes the shorter
+    side of the image and then crops the centre calls `centre` before.
 
     Args:
         source: a path, the content of a file, or an open file.
         in_chans: 1 for grey, 3 for RGB.
         least: a side in pixels; a larger JPEG may be decoded at a fraction of its size, but not below this.
+        most_pixels: a small file may claim to hold a large image, to fill the memory.
 
     Returns:
         An image of mode "L" or "RGB" without the file's metadata. `info["warning"]` says why the pixels may
@@ -66,7 +71,7 @@ def open_photograph(
             without a known range.
     """
     try:
-        with Image.open(_checked(source), formats=_formats()) as image:
+        with _header(source, most_pixels) as image:
             if least is not None:
                 image.draft("L" if in_chans == 1 else "RGB", (least, least))
             return _as_photograph(image, in_chans)
@@ -93,18 +98,25 @@ def centre(image: Image.Image, longest: int = 16) -> Image.Image:
     return image.crop((left, top, image.width - left, image.height - top)) if cut else image
 
 
-def decode(file: dict | None, size: int, in_chans: int) -> np.ndarray | None:
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """Resize an image so that its longer side has `side` pixels."""
+    scale = side / max(image.size)
+    return image.resize([max(1, round(own * scale)) for own in image.size], Image.Resampling.BICUBIC)
+
+
+def decode(file: dict | None, size: int, in_chans: int, most_pixels: int = MOST_DECODED) -> np.ndarray | None:
     """Decode one photograph, resize its shorter side to `size` and crop the centre.
 
     Args:
         file: {"path", "bytes"}, as in `datasets.Image(decode=False)`; None is unreadable.
         size: side of the canvas in pixels.
         in_chans: 1 for grey, 3 for RGB.
+        most_pixels: as in `open_photograph`.
 
     Returns:
         (in_chans, size, size) uint8; None if the file is no readable image.
     """
-    return _decode(file, size, in_chans).pixels
+    return _decode(file, size, in_chans, most_pixels).pixels
 
 
 def box_on_canvas(file: dict, box: list[float]) -> list[float]:
@@ -160,10 +172,10 @@ def content_or_nothing(file: dict | None) -> bytes:
         return b""
 
 
-def _decode(file: dict | None, size: int, in_chans: int) -> Canvas:
+def _decode(file: dict | None, size: int, in_chans: int, most_pixels: int = MOST_DECODED) -> Canvas:
     try:
         # A large JPEG is decoded at a fraction of its size, which is faster.
-        image = open_photograph(read_content(file), in_chans, least=2 * size)
+        image = open_photograph(read_content(file), in_chans, least=2 * size, most_pixels=most_pixels)
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     except UnreadableImage as error:
         return Canvas(None, fault=str(error))
@@ -180,6 +192,23 @@ def _checked(source: Path | str | bytes | BinaryIO) -> Path | BinaryIO:
     if not stat.S_ISREG(Path(source).stat().st_mode):
         raise UnreadableImage("it is no regular file")
     return Path(source)
+
+
+def _header(source: Path | str | bytes | BinaryIO, most_pixels: int) -> Image.Image:
+    """Open a file and read its header alone; UnreadableImage for more than `most_pixels`."""
+    with LIMIT:  # Pillow has one for all threads
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(_checked(source), formats=_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+    pixels = image.width * image.height
+    if pixels > most_pixels:
+        image.close()
+        raise UnreadableImage(
+            f"it has {pixels:,} pixels, more than {most_pixels:,}; --max-pixels allows them"
+        )
+    return image
 
 
 def _formats() -> list[str]:

@@ -104,10 +104,9 @@ class Ragged:
             found = image.read(level, *low, *high)
         except UnreadableImage as error:
             raise UnreadableImage(f"image {row} of {len(self)}: {error}") from error
-        pixels = torch.from_numpy(
-            np.ascontiguousarray(found if found.dtype == np.uint8 else found.astype("f4"))
-        )
-        pixels = pixels.permute(2, 0, 1)
+        # A copy, because arrays of files may change or must not be written.
+        kind = np.uint8 if found.dtype == np.uint8 else np.float32
+        pixels = torch.from_numpy(found.astype(kind, order="C")).permute(2, 0, 1)
         if found.shape[:2] == tuple(sides):
             return pixels, None
         inside = tuple(slice(a - at, b - at) for a, b, at in zip(low, high, start, strict=True))

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from timm.data import create_transform, resolve_model_data_config
-from torch import Tensor
-
-from ..data.canvas import UnreadableImage, centre, open_photograph
+from ..data.canvas import MOST_DECODED, UnreadableImage
 from ..models.dtram import DTRAM
 from ..models.records import Prediction
+from .prepare import Preparation, Prepared
 
 
 class NoAnswer(ValueError):
@@ -21,15 +18,13 @@ class Answer:
     """The answer of a model to one file.
 
     path: the file.
-    image: (1, C, S, S) floats, as the model saw it.
+    prepared: the image, as the model read it.
     found: the prediction, of finite logits.
-    warning: why the pixels may be wrong, or "".
     """
 
     path: Path
-    image: Tensor
+    prepared: Prepared
     found: Prediction
-    warning: str
 
     def row(self, names: list[str] | None) -> dict:
         """The answer as a JSON object; `names` are the names of the classes."""
@@ -49,26 +44,30 @@ class Answer:
 
 
 class Answerer:
-    """A model with the transform of its images.
+    """A model that answers files.
 
     Args:
         model: a DTRAM in evaluation mode, on its device.
         stop_threshold, max_steps: as in `DTRAM.predict`.
+        most_pixels: of a file that is decoded as a whole.
 
     Raises:
         ValueError: the model has no classes, or takes images of other than one or three channels.
     """
 
-    def __init__(self, model: DTRAM, stop_threshold: float | None = None, max_steps: int | None = None):
+    def __init__(
+        self,
+        model: DTRAM,
+        stop_threshold: float | None = None,
+        max_steps: int | None = None,
+        most_pixels: int = MOST_DECODED,
+    ):
         if not model.num_classes:
             raise ValueError("the model has num_classes=0, and no answer to give.")
         if model.in_chans not in (1, 3):
             raise ValueError(f"the model has in_chans={model.in_chans}; photographs have 1 or 3 channels.")
         self.model, self.stop_threshold, self.max_steps = model, stop_threshold, max_steps
-        config = resolve_model_data_config(model)
-        self.transform = create_transform(**config, is_training=False)
-        self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
-        self.device = next(model.parameters()).device
+        self.preparation = Preparation(model, most_pixels)
 
     def answer(self, path: Path) -> Answer:
         """Answer one photograph.
@@ -77,10 +76,8 @@ class Answerer:
             NoAnswer: the file is unreadable, or too large for the memory, or the logits are not finite.
         """
         try:
-            photograph = open_photograph(path, self.model.in_chans)
-            warning = photograph.info.get("warning", "")
-            image = self.transform(centre(photograph) if self.keeps_centre else photograph)[None]
-            found = self.model.predict(image.to(self.device), self.stop_threshold, self.max_steps)
+            prepared = self.preparation.open(path)
+            found = self.model.predict(prepared.images, self.stop_threshold, self.max_steps)
         except UnreadableImage as error:
             raise NoAnswer(f"is no readable image ({error})") from None
         except (MemoryError, RuntimeError) as error:  # torch has no other kind for a full memory of the CPU
@@ -88,7 +85,7 @@ class Answerer:
             raise NoAnswer(f"could not be answered ({type(error).__name__}: {reason})") from None
         if not found.logits.isfinite().all():
             raise NoAnswer("has no answer: the model's logits are not finite")
-        return Answer(path, image, found, warning)
+        return Answer(path, prepared, found)
 
 
 def class_names(model: DTRAM) -> list[str] | None:
@@ -104,11 +101,11 @@ def sentence(row: dict) -> str:
     return f"{row['image']}: {row['class']} ({100 * row['confidence']:.0f} %), {looks}{picture}"
 
 
-def draw(target: Path, answer: Answer, model: DTRAM, caption: str) -> None:
+def draw(target: Path, answer: Answer, answerer: Answerer, caption: str) -> None:
     """Write a picture of one image with its glimpses."""
     from ..plots import plot_glimpses  # needs matplotlib, unlike answers
 
-    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    pixels = ((answer.image * std + mean) * 255).round().clamp(0, 255).byte()
+    pixels, scale = answerer.preparation.shown(answer.prepared)
     locations, steps = answer.found.locations.cpu(), answer.found.steps.cpu()
-    plot_glimpses(target, pixels, locations, steps, [caption], model.glimpse_crop, per_row=1, side=4)
+    crop = answerer.model.glimpse_crop * scale
+    plot_glimpses(target, [pixels], locations, steps, [caption], crop, per_row=1, side=4)

@@ -15,6 +15,7 @@ from .location import LOCATORS
 from .stopping import STOPPERS
 
 IMAGE_SIZE = 512  # section 4.2, with context views of 448 and glimpses of 224 pixels
+NATIVE = "native"  # the image size of a model whose images are as large as they come; timm drops None
 LARGEST_VIEW = 4096  # pixels of one side, as the encoder sees it
 LARGEST_TENSOR = 2**30  # numbers in an image, a view or a head; 4 GiB in single precision
 
@@ -24,7 +25,7 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "num_classes": partial(check_integer, least=0, most=1_000_000),
     "in_chans": partial(check_integer, least=1, most=1024),
     "num_steps": partial(check_integer, least=1, most=1000),
-    "image_size": partial(check_integer, least=1, most=16384),
+    "image_size": lambda name, value: value == NATIVE or check_integer(name, value, 1, 16384),
     "context": partial(check_choice, choices=CONTEXTS),
     "context_size": _view,
     "glimpse_crop": _view,
@@ -42,9 +43,8 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "context_encoder": partial(check_choice, choices=("shared", "own")),
     "levels": lambda name, value: check_levels(name, value),
 }
-# A glimpse without a size has that of its crop, images without one are as large as they come, and levels
-# without a range have that of their dtype.
-OPTIONAL = {"glimpse_size", "image_size", "levels"}
+# A glimpse without a size has that of its crop, and levels without a range have that of their dtype.
+OPTIONAL = {"glimpse_size", "levels"}
 
 
 def check_each(arguments: Mapping[str, object]) -> None:
@@ -73,7 +73,7 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
             "it takes context='none'."
         )
     least = largest_view(context, arguments["context_size"], arguments["glimpse_crop"])
-    if arguments["image_size"] is not None and arguments["image_size"] < least:
+    if arguments["image_size"] != NATIVE and arguments["image_size"] < least:
         raise ValueError(
             f"image_size={arguments['image_size']} is smaller than the largest view, {least} pixels."
         )
@@ -91,9 +91,9 @@ def check_levels(name: str, value: object) -> None:
 
 
 def usual_side(arguments: Mapping[str, object]) -> int:
-    """The side of the square images that timm prepares for a model; without an `image_size` its context's."""
+    """The side of the square images that timm prepares for a model: its `image_size`, or its largest view."""
     side = arguments.get("image_size", IMAGE_SIZE)
-    if side is not None:
+    if side != NATIVE:
         return side
     context = 0 if arguments.get("context") == "none" else arguments.get("context_size", 0)
     return max(context, arguments.get("glimpse_crop", 0)) or IMAGE_SIZE
@@ -107,7 +107,7 @@ def largest_view(context: str, context_size: int, glimpse_crop: int) -> int:
 def _check_tensors(arguments: Mapping[str, object]) -> None:
     """ValueError if an image, a view or a head has more than LARGEST_TENSOR numbers."""
     widest = arguments["glimpse_crop"] * 2 ** (arguments["glimpse_scales"] - 1)
-    sides = {"image_size": arguments["image_size"] or 0, "glimpse_crop": widest}
+    sides = {"image_size": usual_side(arguments), "glimpse_crop": widest}
     sides |= {name: arguments[name] for name in ("glimpse_size", "context_size")}
     for name, side in sides.items():
         if arguments["in_chans"] * side**2 > LARGEST_TENSOR:

@@ -26,7 +26,7 @@ from timm.models._pretrained import PretrainedCfg
 from ..checks import short
 from ..prompt import one_line
 from . import checkpoint
-from .arguments import IMAGE_SIZE, check_each, usual_side
+from .arguments import IMAGE_SIZE, NATIVE, check_each, usual_side
 from .config_file import (
     CONFIG,
     check_config,
@@ -229,7 +229,7 @@ def _complete(kwargs: dict, cfg: PretrainedCfg) -> dict:
     kwargs.setdefault("in_chans", cfg.input_size[0])
     check_each(kwargs)
     if not any(name in kwargs for name in VIEWS):
-        kwargs = _views(kwargs["backbone"], kwargs.get("image_size"), kwargs["in_chans"]) | kwargs
+        kwargs = _views(kwargs["backbone"], _side_in(kwargs), kwargs["in_chans"]) | kwargs
     if not has_classifier(kwargs["backbone"]):
         kwargs.setdefault("aggregate", "last")
     kwargs.setdefault("feature_cfg", {"feature_cls": "getter", "out_indices": 3})
@@ -247,6 +247,12 @@ def _views(backbone: str, image_size: int | None, in_chans: int) -> dict:
         side = 2 * own
     view = own if own <= side else small
     return {"image_size": side, "context": "resize", "context_size": view, "glimpse_crop": view}
+
+
+def _side_in(kwargs: dict) -> int | None:
+    """The image size that keywords name; None for none, or for images as large as they come."""
+    side = kwargs.get("image_size")
+    return None if side == NATIVE else side
 
 
 def _square(size: int | tuple[int, int]) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..checks import check_integer, check_number
 from . import checkpoint, input
 from .answer import ANSWERS, Widths
-from .arguments import check_arguments
+from .arguments import NATIVE, check_arguments
 from .early_exit import predict
 from .encoder import (
     create_encoder,
@@ -52,7 +52,8 @@ class DTRAM(TimmModel):
         in_chans: colour channels of the images.
         num_steps: T, the largest number of steps, the first included.
         image_size: side in pixels of the square images that the model is made for, or their longer side with
-            context="fit"; a view must fit into it. None for images as large as they come.
+            context="fit"; a view must fit into it. "native" for images as large as they come; the attribute
+            is None then.
         context: the first look. "crop" takes the central `context_size` pixels (section 4.2: 448 of 512).
             "resize" resizes the whole image to `context_size`. "fit" does so and keeps the aspect: what is
             left of the square is zero. "none" makes the first look a glimpse.
@@ -95,7 +96,7 @@ class DTRAM(TimmModel):
         num_classes: int = 1000,
         in_chans: int = 3,
         num_steps: int = 3,
-        image_size: int | None = 512,
+        image_size: int | str = 512,
         context: str = "crop",
         context_size: int = 448,
         glimpse_crop: int = 224,
@@ -119,7 +120,7 @@ class DTRAM(TimmModel):
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_steps = num_steps
-        self.image_size = image_size
+        self.image_size = None if image_size == NATIVE else image_size
         self.context = context
         self.context_size = context_size
         self.glimpse_crop = glimpse_crop

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint
-from .arguments import usual_side
+from .arguments import NATIVE, usual_side
 from .early_exit import predict
 from .encoder import load_encoder
 from .preprocessing import forget_names
@@ -29,7 +29,8 @@ class TimmModel(nn.Module):
         signature = inspect.signature(type(self).__init__).parameters.values()
         names = [p.name for p in signature if p.kind is not p.VAR_KEYWORD and p.name != "self"]
         parts = {name: f"{name}_kind" for name in ("locator", "stopper", "context_encoder")}
-        return {name: getattr(self, parts.get(name, name)) for name in names} | self.encoder_kwargs
+        values = {name: getattr(self, parts.get(name, name)) for name in names}
+        return values | {"image_size": self.image_size or NATIVE} | self.encoder_kwargs
 
     @property
     def _model_args(self) -> dict:
@@ -47,7 +48,7 @@ class TimmModel(nn.Module):
 
     @property
     def usual_side(self) -> int:
-        """`image_size`, or the side of the squares that timm prepares where there is none."""
+        """The side of the squares that timm prepares: `image_size`, or that of the largest view."""
         return usual_side(self.arguments())
 
     @property

@@ -78,15 +78,12 @@ def changed(content: bytes, changes: list[tuple[int | float, tuple[int, bytes]]]
 def outcome(case: tuple[str, list, int]) -> str:
     """FINE for pixels, REFUSED for none, else the exception; "black" for a whole file without its levels."""
     name, changes, in_chans = case
-    content, usual = changed(FILES[name], changes), Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = LARGEST
+    file = {"path": None, "bytes": changed(FILES[name], changes)}
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = canvas.decode({"path": None, "bytes": content}, SIDE, in_chans)
+            found = canvas.decode(file, SIDE, in_chans, most_pixels=LARGEST)
     except Exception as error:
         return type(error).__name__
-    finally:
-        Image.MAX_IMAGE_PIXELS = usual
     if found is None:
         return REFUSED
     if (found.shape, found.dtype) != ((in_chans, SIDE, SIDE), np.uint8):
