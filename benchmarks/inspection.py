@@ -71,7 +71,7 @@ def compare(run: str | None, overrides: list[str]) -> None:
         if stage is longest:
             found |= elsewhere(evaluator, data.splits["validation"], test)
     summarise(found, test)
-    reach = model.glimpse_crop / test.canvases.shape[-1]
+    reach = model.glimpse_crop / model.image_size
     explain(found[stages[-1].title], test, data.class_names, reach)
 
 

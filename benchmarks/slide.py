@@ -76,9 +76,9 @@ def main() -> None:
         draw(args.picture, answer, answerer, args.file.name)
 
 
-def blocks(top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A region of an endless picture of blocks of 16 pixels, whose colours change slowly."""
-    y, x = (np.arange(start, start + count) // 16 for start, count in ((top, height), (left, width)))
+def blocks(top: int, left: int, height: int, width: int, step: int = 1) -> np.ndarray:
+    """Every `step`-th pixel of an endless picture of blocks of 16 pixels, whose colours change slowly."""
+    y, x = ((start + np.arange(count)) * step // 16 for start, count in ((top, height), (left, width)))
     waves = [np.sin(y[:, None] / (40 + 9 * k)) * np.cos(x / (50 - 7 * k)) for k in range(3)]
     noise = (y[:, None] * 7919 + x * 104729) % 61
     return np.stack([127 + 90 * wave + noise for wave in waves], -1).clip(0, 255).astype(np.uint8)
@@ -98,12 +98,12 @@ def generate(path: Path, side: int) -> None:
 
 def tiles(side: int, level: int) -> Iterator[np.ndarray]:
     """The tiles of one level, each the mean over areas of the endless picture."""
-    scale = 2 ** min(level, 4)  # blocks of 16 pixels are uniform, so beyond that every 16th pixel is the mean
+    step = 16 if level >= 4 else 1  # blocks of 16 pixels are uniform: one pixel is as good as their mean
+    scale = 2**level // step
     for top in range(0, side, TILE):
         for left in range(0, side, TILE):
-            step = 2**level // scale
-            area = blocks(top * scale * step, left * scale * step, TILE * scale, TILE * scale)
-            for _ in range(min(level, 4)):
+            area = blocks(top * scale, left * scale, TILE * scale, TILE * scale, step)
+            while len(area) > TILE:
                 area = halve(area)
             yield np.ascontiguousarray(area)
 

@@ -39,6 +39,16 @@ def check_number(name: str, value: object, low: float, high: float, *, open_low:
         raise ValueError(f"{name}={short(value)} is not a number in {accepted}.")
 
 
+def check_range(name: str, value: object) -> None:
+    """ValueError unless `value` is a pair of numbers, of which the first is smaller."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"{name}={short(value)} is not a pair of numbers, the levels of black and white.")
+    for level in value:
+        check_number(name, level, -1e9, 1e9)
+    if value[0] >= value[1]:
+        raise ValueError(f"{name}={short(value)} has no range; accepted is black below white.")
+
+
 def check_images(images: Tensor, in_chans: int) -> None:
     """ValueError unless `images` are (B, in_chans, H, W) with B, H and W of at least 1."""
     shape = tuple(images.shape)

@@ -138,7 +138,7 @@ def plot_glimpses(
     locations: Tensor,
     steps: Tensor,
     captions: list[str],
-    crop: float,
+    crop: float | Sequence[float],
     per_row: int = GLIMPSES_PER_ROW,
     side: float = 1.7,
 ) -> None:
@@ -150,11 +150,12 @@ def plot_glimpses(
         locations: (N, T, 2) in [-1, 1]; NaN for a step without a glimpse.
         steps: (N,) int64 in 1..T.
         captions: N short texts.
-        crop: side of a glimpse in pixels.
+        crop: side of a glimpse in pixels, of all images or of each.
         per_row: the largest number of images in a row.
         side: side of an image in inches.
     """
     rows = sorted(set(steps.tolist()))
+    crops = crop if isinstance(crop, Sequence) else [crop] * len(images)
     figure = Figure(figsize=(side * per_row, (side + 0.4) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), per_row, squeeze=False)
     for axis in grid.flat:
@@ -162,7 +163,7 @@ def plot_glimpses(
     for row, number in enumerate(rows):
         chosen = (steps == number).nonzero().flatten().tolist()[:per_row]
         for axis, i in zip(grid[row], chosen, strict=False):
-            _draw(axis, images[i], locations[i], crop)
+            _draw(axis, images[i], locations[i], crops[i])
             caption = textwrap.fill(printable(captions[i]), int(15 * side), max_lines=3)
             axis.set_title(caption, fontsize=8, pad=3)
         grid[row, 0].text(

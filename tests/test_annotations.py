@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from dtram_hub.data.canvas import box_on_canvas
+from dtram_hub.data.canvas import Form, box_in
 from dtram_hub.data.layouts import open_cub
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Data
@@ -161,7 +161,7 @@ def test_a_box_turns_with_a_photograph_on_its_side(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
-    assert box_on_canvas({"path": str(tmp_path / "a.jpg")}, [0, 5, 4, 4]) == pytest.approx(
+    assert box_in({"path": str(tmp_path / "a.jpg")}, [0, 5, 4, 4], Form(3, 8)) == pytest.approx(
         [-1, -1, -0.6, -0.6]
     )
-    assert all(math.isnan(side) for side in box_on_canvas({"path": "none.jpg"}, [0, 5, 4, 4]))
+    assert all(math.isnan(side) for side in box_in({"path": "none.jpg"}, [0, 5, 4, 4], Form(3, 8)))

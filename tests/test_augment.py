@@ -156,7 +156,7 @@ def test_crops_enlarge_a_part_of_at_least_the_given_area() -> None:
 
 
 def test_boxes_lie_inside_and_are_as_torchvision_has_them() -> None:
-    boxes = augment.crop_boxes(0.2, 64, torch.rand(4000, 22)).float()
+    boxes = augment.crop_boxes(0.2, (64, 64), torch.rand(4000, 22)).float()
     assert boxes[:, :2].min() == 0
     assert (boxes[:, :2] + boxes[:, 2:]).max() == 64
     image = torch.zeros(1, 64, 64)
@@ -170,7 +170,7 @@ def test_a_box_may_touch_every_edge() -> None:
     draws = torch.full((2, 22), 0.5)  # aspect 1
     draws[:, :10] = 0.0  # the smallest area
     draws[0, 20:], draws[1, 20:] = 0.0, 1 - 2**-24
-    assert augment.crop_boxes(0.25, 64, draws).tolist() == [[0, 0, 32, 32], [32, 32, 32, 32]]
+    assert augment.crop_boxes(0.25, (64, 64), draws).tolist() == [[0, 0, 32, 32], [32, 32, 32, 32]]
 
 
 def ramps(count: int) -> torch.Tensor:

@@ -103,13 +103,17 @@ def test_large_turned_and_coloured_files_are_read_right(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
-    upright = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, 20, 3)
+    upright = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, canvas.Form(3, 20)).pixels
     assert (upright[0, :8] == 200).all()
     assert (upright[2, 12:] == 200).all()
     Image.new("L", (10_000, 10_000), 77).save(tmp_path / "large.jpg")
-    assert (canvas.decode({"path": str(tmp_path / "large.jpg"), "bytes": None}, 20, 3) == 77).all()
+    assert (
+        canvas.decode({"path": str(tmp_path / "large.jpg"), "bytes": None}, canvas.Form(3, 20)).pixels == 77
+    ).all()
     levels = np.full((20, 20), 120 * 257, dtype=np.uint16)
     Image.fromarray(levels).save(tmp_path / "wide.png")  # 16 bits
-    assert (canvas.decode({"path": str(tmp_path / "wide.png"), "bytes": None}, 20, 3) == 120).all()
-    grey = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, 20, 1)
+    assert (
+        canvas.decode({"path": str(tmp_path / "wide.png"), "bytes": None}, canvas.Form(3, 20)).pixels == 120
+    ).all()
+    grey = canvas.decode({"path": str(tmp_path / "turned.png"), "bytes": None}, canvas.Form(1, 20)).pixels
     assert grey.shape == (1, 20, 20)

@@ -13,7 +13,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import InterpolationMode
 
 from dtram_hub.data import canvas
-from dtram_hub.data.canvas import UnreadableImage, centre, open_photograph
+from dtram_hub.data.canvas import Form, UnreadableImage, centre, open_photograph
 
 
 def saved(image: Image.Image, kind: str, **settings) -> bytes:
@@ -45,20 +45,20 @@ DAMAGED = {
 def test_whatever_a_decoder_raises_is_unreadable_for_one_reason(kind: str) -> None:
     with pytest.raises(UnreadableImage, match=r"^[^\n]{5,200}$"):
         open_photograph(DAMAGED[kind], 1)
-    assert canvas.decode({"path": None, "bytes": DAMAGED[kind]}, 8, 1) is None
+    assert canvas.decode({"path": None, "bytes": DAMAGED[kind]}, Form(1, 8)).pixels is None
 
 
 @pytest.mark.skipif("AVIF" not in Image.OPEN and not Image.init(), reason="Pillow without AVIF")
 def test_a_damaged_avif_is_unreadable() -> None:
     content = saved(noise(64, 64), "AVIF")
     for cut in (len(content) // 2, len(content) - 20):
-        assert canvas.decode({"path": None, "bytes": content[:cut]}, 8, 3) is None
+        assert canvas.decode({"path": None, "bytes": content[:cut]}, Form(3, 8)).pixels is None
 
 
 @pytest.mark.parametrize("file", [None, {"path": None, "bytes": None}, {"path": None, "bytes": b""}])
 def test_no_image_is_no_image(file: dict | None) -> None:
-    assert canvas.decode(file, 8, 3) is None
-    assert canvas.decode_all([file], 8, 3)[0].fault
+    assert canvas.decode(file, Form(3, 8)).pixels is None
+    assert canvas.decode_all([file], Form(3, 8))[0].fault
     assert canvas.content_or_nothing(file) == b""
 
 
@@ -69,7 +69,9 @@ def test_a_pipe_a_folder_and_nothing_are_never_opened(tmp_path: Path) -> None:
     for name, reason in (("pipe", "no regular file"), ("folder", "no regular file"), ("dangling", "No such")):
         with pytest.raises(UnreadableImage, match=reason):
             open_photograph(tmp_path / f"{name}.png", 3)
-        assert canvas.decode({"path": str(tmp_path / f"{name}.png"), "bytes": None}, 8, 3) is None
+        assert (
+            canvas.decode({"path": str(tmp_path / f"{name}.png"), "bytes": None}, Form(3, 8)).pixels is None
+        )
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM"])
@@ -78,7 +80,7 @@ def test_floats_have_no_range_and_are_refused(kind: str) -> None:
     content = saved(Image.fromarray(levels), kind)
     with pytest.raises(UnreadableImage, match="its levels are floats, of which no range is known"):
         open_photograph(content, 3)
-    assert canvas.decode({"path": None, "bytes": content}, 8, 1) is None
+    assert canvas.decode({"path": None, "bytes": content}, Form(1, 8)).pixels is None
 
 
 def test_integers_outside_of_16_bits_are_refused() -> None:
@@ -97,7 +99,9 @@ def test_12_bits_in_16_are_doubtful_and_16_bits_are_not() -> None:
         assert open_photograph(saved(Image.fromarray(levels * 16), kind), 3).info == {}
     assert open_photograph(saved(noise(levels=10), "PNG"), 3).info == {}  # dark, in 8 bits
     big_endian = b"MM\x00\x2a" + saved(Image.fromarray(levels), "TIFF", big_tiff=False)[4:]
-    assert canvas.decode({"path": None, "bytes": big_endian}, 8, 3) is None  # offsets of the other order
+    assert (
+        canvas.decode({"path": None, "bytes": big_endian}, Form(3, 8)).pixels is None
+    )  # offsets of the other order
 
 
 def test_colours_of_16_bits_are_looked_at_as_well() -> None:
@@ -154,4 +158,8 @@ def test_a_strip_takes_the_memory_of_its_pixels(tmp_path: Path) -> None:
     noise(1, 100_000).save(tmp_path / "strip.png")
     image = centre(open_photograph(tmp_path / "strip.png", 3))
     assert image.size == (1, 17 if image.height % 2 else 16)
-    assert canvas.decode({"path": str(tmp_path / "strip.png"), "bytes": None}, 64, 3).shape == (3, 64, 64)
+    assert canvas.decode({"path": str(tmp_path / "strip.png"), "bytes": None}, Form(3, 64)).pixels.shape == (
+        3,
+        64,
+        64,
+    )

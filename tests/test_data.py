@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from dtram_hub.data.canvas import Form
 from dtram_hub.data.digits import SPLIT_SIZES, cluttered_digits, enlarge, scans_of
 from dtram_hub.data.sources import SOURCES, DataConfig, load
 from dtram_hub.data.splits import Data, Split, index_batches, join
@@ -238,10 +239,8 @@ def test_unknown_source_is_named() -> None:
 
 
 def test_a_source_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_noise(
-        config: DataConfig, seed: int, image_size: int, in_chans: int, *, count: int = 3, level: int = 9
-    ) -> Data:
-        images = torch.full((count, in_chans, image_size, image_size), level + seed, dtype=torch.uint8)
+    def load_noise(config: DataConfig, seed: int, form: Form, *, count: int = 3, level: int = 9) -> Data:
+        images = torch.full((count, form.channels, form.side, form.side), level + seed, dtype=torch.uint8)
         return Data({"train": Split(images, torch.zeros(count, dtype=torch.int64))}, ["noise"])
 
     monkeypatch.setitem(SOURCES, "noise", load_noise)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dtram_hub.data.canvas import Form
 from dtram_hub.data.config import DataConfig
 from dtram_hub.data.deeppcb import KINDS, SIDE, load_deeppcb
 from dtram_hub.data.repair import MARGIN, repair
@@ -148,7 +149,7 @@ def test_boards_as_jpeg_are_read_as_well(tmp_path: Path, root: Path) -> None:
     ("words", "sentence"),
     [
         ({"root": None}, "data.root=None is not the folder of DeepPCB"),
-        ({"image_size": 512}, "image_size=512; data.source='deeppcb' has boards of 640 pixels"),
+        ({"image_size": 512}, "image_size=512; data.source='deeppcb' has images of 640 pixels"),
         ({"in_chans": 3}, "takes in_chans=1"),
         ({"task": "colour"}, "data.options.task='colour' is not one of 'kind', 'defective'"),
         ({"draws": 0}, "data.options.draws=0"),
@@ -158,9 +159,9 @@ def test_boards_as_jpeg_are_read_as_well(tmp_path: Path, root: Path) -> None:
 )
 def test_what_it_does_not_take_is_refused(root: Path, words: dict, sentence: str) -> None:
     config = DataConfig(source="deeppcb", root=words.pop("root", str(root)))
-    sizes = {name: words.pop(name, size) for name, size in (("image_size", SIDE), ("in_chans", 1))}
+    form = Form(words.pop("in_chans", 1), words.pop("image_size", SIDE))
     with pytest.raises(ValueError, match=sentence):
-        load_deeppcb(config, 0, **sizes, **words)
+        load_deeppcb(config, 0, form, **words)
 
 
 @pytest.mark.parametrize(

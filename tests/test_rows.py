@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from dtram_hub.data.canvas import Form
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Data
 from dtram_hub.data.stream import Stream, decode_rows, divide
@@ -87,7 +88,7 @@ def test_a_streamed_row_without_an_image_or_a_label_is_named(changes: dict, mess
     name = message.partition(r" \(")[0]
     rows = list(table(**changes))
     with pytest.raises(ValueError, match=f"streamed image '{name}' is unreadable"):
-        decode_rows(rows, 8, 3, 2, "train")
+        decode_rows(rows, Form(3, 8), 2, "train")
     found = datasets.IterableDatasetDict({"train": table(**changes).to_iterable_dataset()})
     _, count, held = divide(found, "rows", 0, {"test": 0.3})
     assert count + len(held["test"]) == 20
@@ -95,10 +96,10 @@ def test_a_streamed_row_without_an_image_or_a_label_is_named(changes: dict, mess
 
 def test_a_stream_of_fewer_rows_than_it_claims_is_refused() -> None:
     rows = table().to_iterable_dataset()
-    assert [len(batch) for batch in Stream(rows, 20, 8, 3, 2, 5).batches(10, 0)] == [10, 10]
-    assert [len(batch) for batch in Stream(rows, 20, 8, 3, 2, 5).batches(30, 0)] == [20]
+    assert [len(batch) for batch in Stream(rows, 20, Form(3, 8), 2, 5).batches(10, 0)] == [10, 10]
+    assert [len(batch) for batch in Stream(rows, 20, Form(3, 8), 2, 5).batches(30, 0)] == [20]
     with pytest.raises(ValueError, match="the stream of train has 20 images, and its data set claims 35"):
-        list(Stream(rows, 35, 8, 3, 2, 5).batches(10, 0))
+        list(Stream(rows, 35, Form(3, 8), 2, 5).batches(10, 0))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,10 @@ def test_a_data_set_of_the_hub(hub: LoopbackHub) -> None:
     found = load("hub:me/whole")
     assert sizes(found) == {"train": 50, "validation": 9, "test": 12}
     assert found.class_names == CLASSES
-    expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3) for image in photographs(12, 2)]
+    expected = [
+        canvas.decode({"bytes": png(image), "path": None}, canvas.Form(3, 16)).pixels
+        for image in photographs(12, 2)
+    ]
     assert np.array_equal(pixels(found.splits["test"]).numpy(), np.stack(expected))
     assert found.splits["test"].labels.tolist() == [i % 3 for i in range(12)]
     held = load("hub:me/only-train")
@@ -274,7 +277,10 @@ def test_cars(tmp_path: Path, layout: str) -> None:
     found = load("cars", tmp_path, validation_fraction=0.2)
     assert sizes(found) == {"train": 10, "test": 4, "validation": 2}
     assert found.class_names == names
-    expected = [canvas.decode({"bytes": png(image), "path": None}, 16, 3).tobytes() for image in images[12:]]
+    expected = [
+        canvas.decode({"bytes": png(image), "path": None}, canvas.Form(3, 16)).pixels.tobytes()
+        for image in images[12:]
+    ]
     assert sorted(contents(pixels(found.splits["test"]))) == sorted(expected)
 
 

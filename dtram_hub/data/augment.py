@@ -2,13 +2,14 @@
 
 Every image has a row of uniform random numbers in [0, 1), its *draws*. The same draws give the same image in
 any batch and process. A new augmentation is a function of (images, setting, draws), one line of AUGMENTATIONS
-and one field of `Augmentation` for its setting.
+and one field of `Augmentation` for its setting. Images of different sizes are not copied: the functions of
+REGIONS change what is read of them.
 """
 
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from ..checks import check_choice, check_number
+from ..images.ragged import Ragged
+from ..images.region import Region
 
 DISTORTIONS = ("shift", "rotate", "scale", "bend")
 KNOTS = 4  # of the random displacement, along each side
@@ -71,7 +74,7 @@ def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
         (B, C, S, S) uint8, resized bilinearly with antialiasing.
     """
     side = images.shape[-1]
-    boxes = crop_boxes(least, side, draws).tolist()
+    boxes = crop_boxes(least, (side, side), draws).tolist()
     return torch.stack(
         [
             tv.resized_crop(image, *box, [side, side], antialias=True)
@@ -80,24 +83,34 @@ def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
     )
 
 
-def crop_boxes(least: float, side: int, draws: Tensor) -> Tensor:
+def crop_boxes(least: float, size: tuple[int, int], draws: Tensor) -> Tensor:
     """The boxes that `crop` enlarges: area uniform in [least, 1], aspect log-uniform in ASPECTS.
 
-    The first of TRIES boxes that fits into the image is taken, or the whole image if none fits.
+    The aspect is relative to that of the image, so that boxes of a long image are long. The first of TRIES
+    boxes that fits into the image is taken, or the whole image if none fits.
+
+    Args:
+        least, draws: as in `crop`.
+        size: height and width of the images.
 
     Returns:
         (B, 4) int64: top, left, height, width in pixels.
     """
     areas, aspects = draws[:, :TRIES], draws[:, TRIES : 2 * TRIES]
-    areas = (least + (1 - least) * areas) * side**2
+    height, width = size
+    areas = (least + (1 - least) * areas) * (height * width)
     low, high = (math.log(aspect) for aspect in ASPECTS)
     aspects = (low + (high - low) * aspects).exp()
+    aspects = aspects * (width / height)
     widths, heights = (areas * aspects).sqrt().round(), (areas / aspects).sqrt().round()
-    sizes = torch.stack([heights, widths], dim=2).clamp(min=1)
-    fits = (sizes <= side).all(2)
+    sizes, whole = (
+        torch.stack([heights, widths], dim=2).clamp(min=1),
+        torch.tensor([float(height), float(width)]),
+    )
+    fits = (sizes <= whole).all(2)
     first = fits.int().argmax(1)  # argmax returns the first of equal values
-    sizes = torch.where(fits.any(1)[:, None], sizes[torch.arange(len(draws)), first], float(side))
-    corners = (draws[:, 2 * TRIES :] * (side - sizes + 1)).floor()
+    sizes = torch.where(fits.any(1)[:, None], sizes[torch.arange(len(draws)), first], whole)
+    corners = (draws[:, 2 * TRIES :] * (whole - sizes + 1)).floor()
     return torch.cat([corners, sizes], dim=1).long()
 
 
@@ -158,6 +171,22 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = 
     "distort": (distort, 5 + 2 * KNOTS**2),
 }
 
+# For images of different sizes: (the images' regions, setting, draws) -> their regions.
+REGIONS: dict[str, Callable[[list[Region], Any, Tensor], list[Region]]] = {
+    "flip": lambda regions, wanted, draws: [
+        replace(region, mirrored=own)
+        for region, own in zip(regions, (draws[:, 0] < 0.5).tolist(), strict=True)
+    ],
+    "turn": lambda regions, wanted, draws: [
+        replace(region, quarters=own)
+        for region, own in zip(regions, (draws[:, 0] * 4).long().tolist(), strict=True)
+    ],
+    "crop": lambda regions, least, draws: [
+        replace(region, box=tuple(crop_boxes(least, region.image.size, own[None])[0].tolist()))
+        for region, own in zip(regions, draws, strict=True)
+    ],
+}
+
 
 @dataclass
 class Augmentation:
@@ -192,22 +221,41 @@ class Augmentation:
         unchanged = type(self)()
         return [name for name in AUGMENTATIONS if getattr(self, name) != getattr(unchanged, name)]
 
+    def check_regions(self) -> None:
+        """ValueError for an augmentation that images of different sizes do not have."""
+        for name in self.used:
+            if name not in REGIONS:
+                known = ", ".join(f"data.{known}" for known in REGIONS)
+                raise ValueError(
+                    f"data.{name}={getattr(self, name)!r} changes squares; accepted with context='fit' or "
+                    f"image_size=null are {known}."
+                )
+
     @property
     def columns(self) -> int:
         """The number of draws of one image."""
         return sum(AUGMENTATIONS[name][1] for name in self.used)
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+    def __call__(self, images: Tensor | Ragged, draws: Tensor) -> Tensor | Ragged:
         """Apply the augmentations in `used`, in order.
 
         Args:
-            images: (B, C, S, S) uint8.
+            images: (B, C, S, S) uint8, or of different sizes.
             draws: (B, columns) float32 in [0, 1).
 
         Returns:
-            (B, C, S, S) uint8.
+            As `images`.
         """
+        if isinstance(images, Ragged):
+            return self._of_regions(images, draws)
         counts = [AUGMENTATIONS[name][1] for name in self.used]
         for name, own in zip(self.used, draws.split(counts, dim=1), strict=True):
             images = AUGMENTATIONS[name][0](images, getattr(self, name), own)
         return images
+
+    def _of_regions(self, images: Ragged, draws: Tensor) -> Ragged:
+        counts = [AUGMENTATIONS[name][1] for name in self.used]
+        regions = [Region(image, (0, 0, *image.size)) for image in images.images]
+        for name, own in zip(self.used, draws.split(counts, dim=1), strict=True):
+            regions = REGIONS[name](regions, getattr(self, name), own)
+        return Ragged(regions)

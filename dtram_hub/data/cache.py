@@ -9,6 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from huggingface_hub import constants
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .canvas import content_or_nothing, decode_all
+from .canvas import Form, content_or_nothing, decode_all
 
 logger = get_logger(__name__)
 CACHE = Path(constants.HF_HOME) / "dtram-canvases"
@@ -30,21 +31,19 @@ CHUNK = 256  # images decoded at a time
 class Canvases:
     """The canvases of a split.
 
-    images: (N, C, S, S) uint8, mapped from a file; zero for unreadable images.
+    images: (N, C, S, S) uint8, mapped from a file, or images of any size; zero for unreadable ones.
     faults: why an image is unreadable, by index.
     warnings: why the pixels of an image may be wrong, by index.
     checksum: of the content of all images in order, and of the settings.
     """
 
-    images: Tensor
+    images: Any
     faults: dict[int, str]
     warnings: dict[int, str]
     checksum: str
 
 
-def load_canvases(
-    split: Dataset, name: str, size: int, in_chans: int, cache: Path | str | None = None
-) -> Canvases:
+def load_canvases(split: Dataset, name: str, form: Form, cache: Path | str | None = None) -> Canvases:
     """Map all canvases of a split into memory; the first call decodes them into a file.
 
     The name of the file is a checksum of all images and settings. One of several processes decodes, and the
@@ -53,27 +52,32 @@ def load_canvases(
     Args:
         split: a data set with a column `image` of {"path", "bytes"}.
         name: name of the split, for messages.
-        size, in_chans: as in `decode`.
+        form: as in `decode`; of squares.
         cache: folder for the files; CACHE by default.
 
     Raises:
         ValueError: the disk is full, or the folder cannot be written.
     """
-    cache = Path(cache or CACHE)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"data.cache={str(cache)!r} cannot be written ({error.strerror}).") from None
-    checksum = _checksum(split, size, in_chans)
+    cache, checksum = folder_of(cache), checksum_of(split, form)
     target = cache / f"{checksum}.npy"
     notes = target.with_suffix(".notes.json")  # older versions, which decode floats, write .json
     with FileLock(target.with_suffix(".lock")):
         found = _read(target, notes)
         if found is None:
-            _write(split, name, size, in_chans, target, notes)
+            _write(split, name, form, target, notes)
             found = _read(target, notes)
     images, faults, warnings = found
     return Canvases(images, faults, warnings, checksum)
+
+
+def folder_of(cache: Path | str | None) -> Path:
+    """The folder of the cache, made if it is not there; ValueError if it cannot be written."""
+    cache = Path(cache or CACHE)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"data.cache={str(cache)!r} cannot be written ({error.strerror}).") from None
+    return cache
 
 
 def _read(target: Path, notes: Path) -> tuple[Tensor, dict[int, str], dict[int, str]] | None:
@@ -87,16 +91,16 @@ def _read(target: Path, notes: Path) -> tuple[Tensor, dict[int, str], dict[int, 
         return None
 
 
-def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, notes: Path) -> None:
-    shape, partial = (len(split), in_chans, size, size), target.with_suffix(".partial")
+def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> None:
+    shape, partial = (len(split), form.channels, form.side, form.side), target.with_suffix(".partial")
     needed, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
     if needed > free:
         raise ValueError(
-            f"data.cache={str(target.parent)!r} has {_readable(free)} free, and the decoded {name} images "
-            f"take {_readable(needed)}; accepted is a folder on a larger disk."
+            f"data.cache={str(target.parent)!r} has {readable(free)} free, and the decoded {name} images "
+            f"take {readable(needed)}; accepted is a folder on a larger disk."
         )
     logger.info(
-        f"data: decoding {len(split)} {name} images, once, into {_readable(needed)} under {target.parent}"
+        f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {target.parent}"
     )
     faults, warnings = {}, {}
     try:
@@ -106,7 +110,7 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, no
             np.lib.format.write_array_header_1_0(file, header)
             for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
                 files = split[start : start + CHUNK]["image"]
-                for i, canvas in enumerate(decode_all(files, size, in_chans), start):
+                for i, canvas in enumerate(decode_all(files, form), start):
                     pixels = np.zeros(shape[1:], np.uint8) if canvas.fault else canvas.pixels
                     file.write(pixels.tobytes())
                     faults |= {i: canvas.fault} if canvas.fault else {}
@@ -118,14 +122,17 @@ def _write(split: Dataset, name: str, size: int, in_chans: int, target: Path, no
         raise ValueError(f"data.cache={str(target.parent)!r} cannot be written ({error.strerror}).") from None
 
 
-def _checksum(split: Dataset, size: int, in_chans: int) -> str:
+def checksum_of(split: Dataset, form: Form) -> str:
     """The checksum of all images and settings."""
-    digest = hashlib.sha256(f"canvas 2, {size} pixels, {in_chans} channels".encode())
+    settings = f"canvas 2, {form.side} pixels, {form.channels} channels"
+    if form.keeps_aspect or form.levels:
+        settings += f", aspect {form.keeps_aspect}, levels {form.levels}"
+    digest = hashlib.sha256(settings.encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:
             digest.update(hashlib.sha256(content_or_nothing(file)).digest())
     return digest.hexdigest()[:32]
 
 
-def _readable(count: int) -> str:
+def readable(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

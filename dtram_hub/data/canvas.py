@@ -1,4 +1,6 @@
-"""Decoding: photographs of any size and mode become *canvases*, square uint8 images of one size.
+"""Decoding: photographs of any size and mode become uint8 images in the form that training needs.
+
+*Canvases* are squares of one size. Other images keep their aspect.
 
 `open_photograph` is the one place that decodes a file. Decoders raise errors of many kinds; here each of them
 becomes an `UnreadableImage`.
@@ -31,10 +33,32 @@ LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True)
+class Form:
+    """The form in which decoded images are kept.
+
+    channels: C, 1 for grey and 3 for RGB.
+    side: S, the side of squares in pixels, or the longer side of images that keep their aspect; None for
+        images as large as they come.
+    keeps_aspect: whether images keep their aspect; otherwise the middle of each becomes a square.
+    levels: the levels of black and white in files of 16 bits or floats; None for 0 and 65535.
+    """
+
+    channels: int
+    side: int | None
+    keeps_aspect: bool = False
+    levels: tuple[float, float] | None = None
+
+    @property
+    def is_square(self) -> bool:
+        """Whether all images are squares of one size."""
+        return self.side is not None and not self.keeps_aspect
+
+
+@dataclass(frozen=True)
 class Canvas:
     """A decoded photograph, or the reason why there is none.
 
-    pixels: (C, S, S) uint8; None for an unreadable file.
+    pixels: (C, S, S) uint8 for squares, else (H, W, C); None for an unreadable file.
     fault: why the file is unreadable; "" for a readable one.
     warning: why the pixels may be wrong, or "".
     """
@@ -50,6 +74,7 @@ def open_photograph(
     *,
     least: int | None = None,
     most_pixels: int = MOST_DECODED,
+    levels: tuple[float, float] | None = None,
 ) -> Image.Image:
     """Open one photograph, upright, in 8 bits.
 
@@ -61,6 +86,7 @@ def open_photograph(
         in_chans: 1 for grey, 3 for RGB.
         least: a side in pixels; a larger JPEG may be decoded at a fraction of its size, but not below this.
         most_pixels: a small file may claim to hold a large image, to fill the memory.
+        levels: the levels of black and white in files of 16 bits or floats; None for 0 and 65535.
 
     Returns:
         An image of mode "L" or "RGB" without the file's metadata. `info["warning"]` says why the pixels may
@@ -74,7 +100,7 @@ def open_photograph(
         with _header(source, most_pixels) as image:
             if least is not None:
                 image.draft("L" if in_chans == 1 else "RGB", (least, least))
-            return _as_photograph(image, in_chans)
+            return _as_photograph(image, in_chans, levels)
     except UnreadableImage:
         raise
     except Exception as error:  # decoders raise errors of nearly every kind
@@ -104,26 +130,48 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return image.resize([max(1, round(own * scale)) for own in image.size], Image.Resampling.BICUBIC)
 
 
-def decode(file: dict | None, size: int, in_chans: int, most_pixels: int = MOST_DECODED) -> np.ndarray | None:
-    """Decode one photograph, resize its shorter side to `size` and crop the centre.
+def decode(file: dict | None, form: Form, most_pixels: int = MOST_DECODED) -> Canvas:
+    """Decode one photograph.
+
+    For a square its shorter side is resized to `form.side`, and the centre is cropped.
 
     Args:
         file: {"path", "bytes"}, as in `datasets.Image(decode=False)`; None is unreadable.
-        size: side of the canvas in pixels.
-        in_chans: 1 for grey, 3 for RGB.
+        form: what becomes of the photograph.
         most_pixels: as in `open_photograph`.
-
-    Returns:
-        (in_chans, size, size) uint8; None if the file is no readable image.
     """
-    return _decode(file, size, in_chans, most_pixels).pixels
+    least = None if form.side is None else 2 * form.side  # a large JPEG is decoded faster at a fraction
+    try:
+        image = open_photograph(
+            read_content(file), form.channels, least=least, most_pixels=most_pixels, levels=form.levels
+        )
+        warning = image.info.get("warning", "")
+        if form.is_square:
+            image = ImageOps.fit(image, (form.side, form.side), Image.Resampling.BICUBIC)
+        elif form.side is not None:
+            image = fitted(image, form.side)
+    except UnreadableImage as error:
+        return Canvas(None, fault=str(error))
+    pixels = np.asarray(image).reshape(image.height, image.width, form.channels)
+    return Canvas(pixels.transpose(2, 0, 1) if form.is_square else pixels, warning=warning)
 
 
-def box_on_canvas(file: dict, box: list[float]) -> list[float]:
-    """The part of a box that `decode` keeps, in coordinates of the canvas.
+def size_of(file: dict | None, form: Form) -> tuple[int, int]:
+    """The sides of a photograph after `decode`, read off its header; (1, 1) for an unreadable one."""
+    try:
+        with _header(read_content(file), MOST_DECODED) as image:
+            scale = 1 if form.side is None else form.side / max(image.size)
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            return height, width
+    except Exception:  # as in `open_photograph`; who decodes the file says what is wrong with it
+        return 1, 1
+
+
+def box_in(file: dict, box: list[float], form: Form) -> list[float]:
+    """The part of a box that `decode` keeps, as locations in the decoded image.
 
     Args:
-        file: as in `decode`.
+        file, form: as in `decode`.
         box: left, top, width, height in pixels of the photograph.
 
     Returns:
@@ -136,16 +184,19 @@ def box_on_canvas(file: dict, box: list[float]) -> list[float]:
     except Exception:  # as in `open_photograph`; who decodes the file says what is wrong with it
         return [math.nan] * 4
     left, top = box[:2]
-    side = min(width, height)
-    across, down = ((2 * corner - whole) / side for corner, whole in ((left, width), (top, height)))
-    corners = down, across, down + 2 * box[3] / side, across + 2 * box[2] / side
+    shown = (min(width, height),) * 2 if form.is_square else (width, height)
+    across, down = (
+        (2 * corner - whole) / side
+        for corner, whole, side in zip((left, top), (width, height), shown, strict=True)
+    )
+    corners = down, across, down + 2 * box[3] / shown[1], across + 2 * box[2] / shown[0]
     return [min(max(corner, -1.0), 1.0) for corner in corners]
 
 
-def decode_all(files: list[dict | None], size: int, in_chans: int) -> list[Canvas]:
+def decode_all(files: list[dict | None], form: Form) -> list[Canvas]:
     """`decode` many photographs on all cores."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda file: _decode(file, size, in_chans), files))
+        return list(pool.map(lambda file: decode(file, form), files))
 
 
 def read_content(file: dict | None) -> bytes:
@@ -170,17 +221,6 @@ def content_or_nothing(file: dict | None) -> bytes:
         return read_content(file)
     except UnreadableImage:
         return b""
-
-
-def _decode(file: dict | None, size: int, in_chans: int, most_pixels: int = MOST_DECODED) -> Canvas:
-    try:
-        # A large JPEG is decoded at a fraction of its size, which is faster.
-        image = open_photograph(read_content(file), in_chans, least=2 * size, most_pixels=most_pixels)
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    except UnreadableImage as error:
-        return Canvas(None, fault=str(error))
-    pixels = np.asarray(image).reshape(size, size, in_chans).transpose(2, 0, 1)
-    return Canvas(pixels, warning=image.info.get("warning", ""))
 
 
 def _checked(source: Path | str | bytes | BinaryIO) -> Path | BinaryIO:
@@ -216,13 +256,15 @@ def _formats() -> list[str]:
     return [name for name in Image.OPEN if name not in PROGRAMS]
 
 
-def _as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
+def _as_photograph(image: Image.Image, in_chans: int, levels: tuple[float, float] | None) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
     wide_colours = not image.mode.startswith("I") and WIDE.search(str(image.tile))
     image, highest = ImageOps.exif_transpose(image), DIM
-    if image.mode == "F":
+    if levels is not None and image.mode.startswith(("F", "I")):
+        image = _between(image, *levels)
+    elif image.mode == "F":
         raise UnreadableImage("its levels are floats, of which no range is known; convert it to 8 bits")
-    if image.mode.startswith("I"):
+    elif image.mode.startswith("I"):
         image = image if image.mode in ("I", "I;16") else image.convert("I")
         lowest, highest = image.getextrema()
         if lowest < 0 or highest > 65535:
@@ -233,6 +275,12 @@ def _as_photograph(image: Image.Image, in_chans: int) -> Image.Image:
         highest = 256 * int(np.max(image.getextrema()))
     image.info = {"warning": DIM_WARNING} if highest < DIM else {}
     return image
+
+
+def _between(image: Image.Image, black: float, white: float) -> Image.Image:
+    """An image of floats or wide integers, its levels from `black` to `white` at 0 to 255."""
+    scale = 255 / (white - black)
+    return image.convert("F").point(lambda level: level * scale - black * scale)
 
 
 def _reason(error: Exception) -> str:

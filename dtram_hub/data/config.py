@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import check_integer, check_number
+from ..checks import check_integer, check_number, check_range
 from .augment import Augmentation
+from .canvas import Form
 
 HUB = "hub:org/name"  # form of the name of a data set on the Hub
 
@@ -26,6 +27,8 @@ class Origin:
     streaming: whether to read train from the Hub during training, without a download beforehand; only for
         "hub:org/name".
     shuffle_buffer: number of undecoded images from which a stream picks its next one at random.
+    levels: the levels of black and white in files of 16 bits or floats, such as [0, 4095]; 0 and 65535 by
+        default. The model keeps them.
     cache: folder for decoded images; beside the Hub's cache by default.
     workers: number of processes that read and augment training images; 0 for the training process itself.
     """
@@ -38,6 +41,7 @@ class Origin:
     test_fraction: float = 0.1
     streaming: bool = False
     shuffle_buffer: int = 1000
+    levels: list[float] | None = None
     cache: str | None = None
     workers: int = 0
 
@@ -56,6 +60,8 @@ class DataConfig(Augmentation, Origin):
             check_number(f"data.{name}", getattr(self, name), 0, 0.9, open_low=True)
         check_integer("data.shuffle_buffer", self.shuffle_buffer, 1)
         check_integer("data.workers", self.workers, 0)
+        if self.levels is not None:
+            check_range("data.levels", self.levels)
         if self.streaming and not self.on_hub:
             raise ValueError(
                 f"data.streaming=true reads from the Hub; data.source={self.source!r} is no {HUB!r}."
@@ -71,7 +77,15 @@ class DataConfig(Augmentation, Origin):
         return self.source.startswith("hub:")
 
 
-def check_grey(config: DataConfig, in_chans: int) -> None:
-    """ValueError unless `in_chans` is 1, for a source of grey images."""
-    if in_chans != 1:
-        raise ValueError(f"in_chans={in_chans}; data.source={config.source!r} is grey and takes in_chans=1.")
+def check_form(config: DataConfig, form: Form, side: int | None = None) -> None:
+    """ValueError unless a form is that of grey squares, of `side` pixels if that is given.
+
+    Squares keep their aspect in any case.
+    """
+    if form.channels != 1:
+        raise ValueError(
+            f"in_chans={form.channels}; data.source={config.source!r} is grey and takes in_chans=1."
+        )
+    if form.side is None or side not in (None, form.side):
+        accepted = "makes images of a given size" if side is None else f"has images of {side} pixels"
+        raise ValueError(f"image_size={form.side or 'null'}; data.source={config.source!r} {accepted}.")

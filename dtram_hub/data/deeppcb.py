@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..checks import check_choice, check_integer, short
-from .canvas import UnreadableImage, open_photograph
-from .config import DataConfig, check_grey
+from .canvas import Form, UnreadableImage, open_photograph
+from .config import DataConfig, check_form
 from .repair import Patch, repair
 from .splits import Data, Split
 
@@ -72,10 +72,6 @@ class Composed:
             self._compose(image[0], *self.images[i])
         return torch.from_numpy(images)
 
-    def new_empty(self, *shape: int) -> Tensor:
-        """As the method of a tensor."""
-        return torch.empty(shape, dtype=torch.uint8)
-
     def _compose(self, image: np.ndarray, number: int, defects: tuple[int, ...], _: int) -> None:
         board = self.boards[number]
         image[:] = board.repaired
@@ -88,8 +84,7 @@ class Composed:
 def load_deeppcb(
     config: DataConfig,
     seed: int,
-    image_size: int,
-    in_chans: int,
+    form: Form,
     *,
     task: str = "kind",
     draws: int = 5,
@@ -100,7 +95,7 @@ def load_deeppcb(
     """Load DeepPCB in its original layout, and hold boards of train out for validation.
 
     Args:
-        config, seed, image_size, in_chans: as in `sources.load`.
+        config, seed, form: as in `sources.load`.
         task: "kind" for one defect or none of seven classes, "defective" for two classes.
         draws: images of one board in train, for the task "kind".
         test_draws: the same in validation and test.
@@ -109,15 +104,13 @@ def load_deeppcb(
             has found a trace of the repair.
 
     Raises:
-        ValueError: no folder with the lists of boards, a broken file, another `image_size` than 640, or
-            `in_chans` other than 1.
+        ValueError: no folder with the lists of boards, a broken file, or images that are not grey or not of
+            640 pixels.
     """
-    check_grey(config, in_chans)
+    check_form(config, form, SIDE)
     check_choice("data.options.task", task, CLASSES)
     check_integer("data.options.draws", draws, 1)
     check_integer("data.options.test_draws", test_draws, 1)
-    if image_size != SIDE:
-        raise ValueError(f"image_size={image_size}; data.source='deeppcb' has boards of {SIDE} pixels.")
     if config.root is None or not (Path(config.root) / LISTS["test"]).is_file():
         raise ValueError(
             f"data.root={config.root!r} is not the folder of DeepPCB, which has trainval.txt and test.txt."

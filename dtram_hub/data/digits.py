@@ -12,7 +12,8 @@ import torch
 from sklearn import datasets
 
 from ..checks import check_choice
-from .config import DataConfig, check_grey
+from .canvas import Form
+from .config import DataConfig, check_form
 from .splits import Data, Split
 
 SPLIT_SIZES = {"train": 1197, "validation": 200, "test": 400}
@@ -136,8 +137,7 @@ def fragments(digits: np.ndarray, count: int, size: int, rng: np.random.Generato
 def load_digits(
     config: DataConfig,
     seed: int,
-    image_size: int,
-    in_chans: int,
+    form: Form,
     *,
     num_train: int = 30_000,
     num_closeup: int = 30_000,
@@ -153,16 +153,16 @@ def load_digits(
     Keyword arguments as in `cluttered_digits`; `zoom` is that of "closeup".
 
     Raises:
-        ValueError: `in_chans` is not 1, or as in `cluttered_digits`.
+        ValueError: images that are not grey, or of no size, or as in `cluttered_digits`.
     """
-    check_grey(config, in_chans)
+    check_form(config, form)
 
     def make(name: str, count: int, zoom: int = 1) -> Split:
         made = cluttered_digits(
             name,
             count,
             seed=seed,
-            canvas=image_size,
+            canvas=form.side,
             enlargement=enlargement,
             max_clutter=max_clutter,
             fragment=fragment,

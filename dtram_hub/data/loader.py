@@ -43,7 +43,7 @@ def train_loader(
         pin_memory: whether to pin the memory of batches, for faster copies to a GPU.
 
     Yields:
-        images (batch_size / world, C, S, S) uint8, labels (batch_size / world,) int64.
+        images (batch_size / world, C, S, S) uint8, or of different sizes; labels (batch_size / world,) int64.
 
     Raises:
         ValueError: a streamed image is unreadable.
@@ -92,8 +92,7 @@ class AugmentedImages(Dataset):
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
+        return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         index = torch.tensor(indices, dtype=torch.int64)

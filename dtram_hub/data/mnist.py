@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..checks import check_number
-from .config import DataConfig, check_grey
+from .canvas import Form
+from .config import DataConfig, check_form
 from .splits import Data, Split
 
 HUB_ID = "ylecun/mnist"
@@ -60,17 +61,13 @@ def read_mnist(root: str | Path | None, split: str) -> tuple[np.ndarray, np.ndar
     return images.reshape(count, 28, 28), labels
 
 
-def load_mnist(
-    config: DataConfig, seed: int, image_size: int, in_chans: int, *, num_validation: int = 5_000
-) -> Data:
+def load_mnist(config: DataConfig, seed: int, form: Form, *, num_validation: int = 5_000) -> Data:
     """Load MNIST and hold `num_validation` random training images out; another seed holds out others.
 
     Raises:
-        ValueError: `in_chans` is not 1, `image_size` is not 28, or as in `read_mnist`.
+        ValueError: images that are not grey or not of 28 pixels, or as in `read_mnist`.
     """
-    check_grey(config, in_chans)
-    if image_size != 28:
-        raise ValueError(f"image_size={image_size}; data.source='mnist' has images of 28 pixels.")
+    check_form(config, form, 28)
     check_number("data.options.num_validation", num_validation, 1, 59_999)
     whole = {}
     for name in NUM_IMAGES:

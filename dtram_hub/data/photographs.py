@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from ..prompt import printable
 from .cache import load_canvases
-from .canvas import box_on_canvas
+from .canvas import Form, box_in
 from .config import DataConfig
 from .layouts import open_hub, open_stream
+from .ragged_cache import load_photographs
 from .splits import Data, Split, hold_out
 from .stream import Stream, decode_rows, divide, label_fault
 
@@ -25,8 +27,7 @@ def load_folder(
     layout: Callable[[Path], datasets.DatasetDict],
     config: DataConfig,
     seed: int,
-    image_size: int,
-    in_chans: int,
+    form: Form,
 ) -> Data:
     """Load the photographs under `config.root`; `layout` is a function of `layouts`.
 
@@ -38,10 +39,10 @@ def load_folder(
             f"data.root={config.root!r} is not a folder; data.source={config.source!r} reads one."
         )
     found = layout(Path(config.root))
-    return _decoded(found, f"data.root={config.root!r}", config, seed, image_size, in_chans)
+    return _decoded(found, f"data.root={config.root!r}", config, seed, form)
 
 
-def load_hub(config: DataConfig, seed: int, image_size: int, in_chans: int) -> Data:
+def load_hub(config: DataConfig, seed: int, form: Form) -> Data:
     """Load a data set of the Hub, streamed or downloaded.
 
     Raises:
@@ -50,8 +51,8 @@ def load_hub(config: DataConfig, seed: int, image_size: int, in_chans: int) -> D
     """
     name = config.source.removeprefix("hub:")
     if config.streaming:
-        return _streamed(*open_stream(name), config, seed, image_size, in_chans)
-    return _decoded(open_hub(name), f"data.source={config.source!r}", config, seed, image_size, in_chans)
+        return _streamed(*open_stream(name), config, seed, form)
+    return _decoded(open_hub(name), f"data.source={config.source!r}", config, seed, form)
 
 
 def _decoded(
@@ -59,14 +60,16 @@ def _decoded(
     origin: str,
     config: DataConfig,
     seed: int,
-    image_size: int,
-    in_chans: int,
+    form: Form,
 ) -> Data:
     """Decode a source's splits; hold the splits that it lacks out of train."""
+    if not form.is_square:
+        config.check_regions()
     class_names = found["train"].features["label"].names
     splits, identity, broken, doubtful = {}, {}, [], []
+    keep = load_canvases if form.is_square else load_photographs
     for name in [name for name in ("train", "validation", "test") if name in found]:
-        canvases = load_canvases(found[name], name, image_size, in_chans, config.cache)
+        canvases = keep(found[name], name, form, config.cache)
         given = found[name]["label"][:]
         faults = {i: label_fault(label, len(class_names)) for i, label in enumerate(given)} | canvases.faults
         faults = {i: fault for i, fault in faults.items() if fault}
@@ -74,7 +77,7 @@ def _decoded(
         doubtful += [f"{_name_of(found[name], name, i)}: {text}" for i, text in canvases.warnings.items()]
         labels = torch.tensor([-1 if label is None else label for label in given])
         identity[name] = hashlib.sha256(canvases.checksum.encode() + labels.numpy().tobytes()).hexdigest()
-        splits[name] = Split(canvases.images, labels, boxes=_boxes(found[name]))
+        splits[name] = Split(canvases.images, labels, boxes=_boxes(found[name], form))
         if faults:
             good = torch.ones(len(labels), dtype=torch.bool)
             good[list(faults)] = False
@@ -95,12 +98,12 @@ def _decoded(
     return Data(splits, class_names, len(broken), identity)
 
 
-def _boxes(split: datasets.Dataset) -> Tensor | None:
-    """The boxes of a split (N, 1, 4) on its canvases; None if the source knows none."""
+def _boxes(split: datasets.Dataset, form: Form) -> Tensor | None:
+    """The boxes of a split (N, 1, 4) in its decoded images; None if the source knows none."""
     if "box" not in split.column_names:
         return None
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(box_on_canvas, split["image"], split["box"]))
+        found = list(pool.map(partial(box_in, form=form), split["image"], split["box"]))
     return torch.tensor(found)[:, None]
 
 
@@ -109,15 +112,15 @@ def _streamed(
     commit: str,
     config: DataConfig,
     seed: int,
-    image_size: int,
-    in_chans: int,
+    form: Form,
 ) -> Data:
     """Load train as a stream, and validation and test into memory."""
+    if not form.is_square:
+        config.check_regions()
     class_names = found["train"].features["label"].names
     train, count, held = divide(found, config.source, seed, _fractions(config))
-    sizes = (image_size, in_chans, len(class_names))
-    splits = {"train": Stream(train, count, *sizes, config.shuffle_buffer)}
-    splits |= {name: Split(*decode_rows(rows, *sizes, name)) for name, rows in held.items()}
+    splits = {"train": Stream(train, count, form, len(class_names), config.shuffle_buffer)}
+    splits |= {name: Split(*decode_rows(rows, form, len(class_names), name)) for name, rows in held.items()}
     identity = {name: f"{commit}, {len(split)} images" for name, split in splits.items()}
     return Data(splits, class_names, identity=identity)
 

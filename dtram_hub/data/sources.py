@@ -1,7 +1,7 @@
 """Sources: each value of `data.source`, and the function that loads it.
 
-A new source is a function of (config, seed, image_size, in_chans) that returns `Data`, and one line of
-SOURCES. The function's keyword-only arguments are the keys of `data.options`.
+A new source is a function of (config, seed, form) that returns `Data`, and one line of SOURCES. The
+function's keyword-only arguments are the keys of `data.options`.
 """
 
 import inspect
@@ -12,6 +12,7 @@ import accelerate
 
 from ..checks import check_choice, nearest
 from . import layouts
+from .canvas import Form
 from .config import HUB, DataConfig
 from .deeppcb import load_deeppcb
 from .digits import load_digits
@@ -31,14 +32,18 @@ SOURCES: dict[str, Callable[..., Data]] = {
 }
 
 
-def load(config: DataConfig, *, seed: int, image_size: int, in_chans: int) -> Data:
+def load(
+    config: DataConfig, *, seed: int, image_size: int | None, in_chans: int, keeps_aspect: bool = False
+) -> Data:
     """Load every split of a data source.
 
     Args:
         config: the recipe's section `data`.
         seed: another seed generates or holds out other images.
-        image_size: side of the images in pixels.
+        image_size: side of the square images in pixels, or the longer side of those that keep their aspect;
+            None for images as large as they come.
         in_chans: 1 for grey, 3 for RGB.
+        keeps_aspect: whether images keep their aspect.
 
     Raises:
         ValueError: an unknown source or option, no images, unreadable images, or a class with too few.
@@ -54,4 +59,5 @@ def load(config: DataConfig, *, seed: int, image_size: int, in_chans: int) -> Da
             raise ValueError(
                 f"data.options.{option} is unknown to data.source={config.source!r}.{nearest(option, known)}"
             )
-    return SOURCES[name](config, seed, image_size, in_chans, **config.options)
+    form = Form(in_chans, image_size, keeps_aspect, config.levels)
+    return SOURCES[name](config, seed, form, **config.options)

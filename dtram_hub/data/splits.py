@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice
+from ..images.ragged import Ragged
 from .stream import Stream
 
 
@@ -18,7 +19,8 @@ from .stream import Stream
 class Split:
     """N images with their labels; a split and the splits held out of it share their canvases.
 
-    canvases: (M, C, S, S) uint8, in memory, mapped from a file, or composed when they are indexed.
+    canvases: (M, C, S, S) uint8, in memory, mapped from a file, or composed when they are indexed; or
+        `Photographs` of any size.
     labels: (N,) int64.
     difficulty: (N,) int64, if the source has one.
     rows: (N,) int64, the canvas of each image; None where M = N and canvas i is image i.
@@ -35,9 +37,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def at(self, index: Tensor) -> Tensor:
-        """Copy the images at `index` (B,) int64, as (B, C, S, S) uint8."""
+    def at(self, index: Tensor) -> Tensor | Ragged:
+        """The images at `index` (B,) int64, as a copy (B, C, S, S) uint8, or of different sizes."""
         return self.canvases[index if self.rows is None else self.rows[index]]
+
+    def sizes(self) -> Tensor:
+        """Height and width of every image in pixels, (N or 1, 2) int64."""
+        if hasattr(self.canvases, "shape"):
+            return torch.tensor([self.canvases.shape[2:]])
+        sizes = torch.as_tensor(self.canvases.sizes)
+        return sizes if self.rows is None else sizes[self.rows]
 
     def take(self, index: Tensor) -> "Split":
         """A split of the images at `index`, (K,) int64 or a mask (N,) bool, on the same canvases."""
@@ -62,14 +71,20 @@ class Joined:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def at(self, index: Tensor) -> Tensor:
-        """Copy the images at `index` (B,) int64, as (B, C, S, S) uint8."""
+    def at(self, index: Tensor) -> Tensor | Ragged:
+        """As `Split.at`."""
         owner = torch.bucketize(index, self.ends, right=True)
-        images = self.parts[0].canvases.new_empty(len(index), *self.parts[0].canvases.shape[1:])
-        for number, part in enumerate(self.parts):
-            mine = owner == number
-            images[mine] = part.at(index[mine] - (self.ends[number] - len(part)))
-        return images
+        order = owner.argsort(stable=True)
+        found = [
+            part.at(index[owner == number] - (self.ends[number] - len(part)))
+            for number, part in enumerate(self.parts)
+            if (owner == number).any()
+        ]
+        places = order.argsort()
+        if isinstance(found[0], Tensor):
+            return torch.cat(found)[places]
+        images = [image for part in found for image in part.images]
+        return Ragged([images[place] for place in places.tolist()])
 
 
 @dataclass

@@ -13,7 +13,8 @@ import torch
 from accelerate.logging import get_logger
 from torch import Tensor
 
-from .canvas import content_or_nothing, decode_all
+from ..images.ragged import Ragged
+from .canvas import Form, content_or_nothing, decode_all
 from .listing import quoted
 
 logger = get_logger(__name__)
@@ -26,16 +27,14 @@ class Stream:
 
     dataset: an `IterableDataset` of undecoded images and labels.
     num_images: number of images in `dataset`.
-    image_size: side S of decoded images in pixels.
-    in_chans: channels C of decoded images.
+    form: of decoded images.
     num_classes: labels are below this number.
     buffer: number of undecoded images from which the next one is picked at random.
     """
 
     dataset: datasets.IterableDataset
     num_images: int
-    image_size: int
-    in_chans: int
+    form: Form
     num_classes: int
     buffer: int
 
@@ -66,13 +65,13 @@ class Stream:
                 )
             yield batch
 
-    def decode(self, rows: list[dict]) -> tuple[Tensor, Tensor]:
-        """Decode rows into images (N, C, S, S) uint8 and labels (N,) int64.
+    def decode(self, rows: list[dict]) -> tuple[Tensor | Ragged, Tensor]:
+        """Decode rows into images, (N, C, S, S) uint8 if they are squares, and labels (N,) int64.
 
         Raises:
             ValueError: an image is unreadable.
         """
-        return decode_rows(rows, self.image_size, self.in_chans, self.num_classes)
+        return decode_rows(rows, self.form, self.num_classes)
 
 
 def divide(
@@ -150,20 +149,20 @@ def _is_train(assigned: functools.partial, row: dict) -> bool:
 
 
 def decode_rows(
-    rows: list[dict], size: int, in_chans: int, num_classes: int, split: str = ""
-) -> tuple[Tensor, Tensor]:
-    """Decode rows of `image` and `label` into (N, in_chans, size, size) uint8 and (N,) int64.
+    rows: list[dict], form: Form, num_classes: int, split: str = ""
+) -> tuple[Tensor | Ragged, Tensor]:
+    """Decode rows of `image` and `label` into images, (N, C, S, S) uint8 if they are squares, and (N,) int64.
 
     Args:
         rows: undecoded rows.
-        size, in_chans: as in `decode`.
+        form: as in `decode`.
         num_classes: labels are below this number.
         split: the name of the split whose rows these are, all and in order; "" for rows of any order.
 
     Raises:
         ValueError: an image is unreadable, or has no label; the message names it.
     """
-    canvases = decode_all([row["image"] for row in rows], size, in_chans)
+    canvases = decode_all([row["image"] for row in rows], form)
     for number, (row, canvas) in enumerate(zip(rows, canvases, strict=True)):
         fault = canvas.fault or label_fault(row["label"], num_classes)
         if fault:
@@ -175,9 +174,9 @@ def decode_rows(
             )
         if canvas.warning:
             warnings.warn(f"streamed images may be wrong: of one, {canvas.warning}", stacklevel=2)
-    images = (
-        np.stack([canvas.pixels for canvas in canvases])
-        if rows
-        else np.empty((0, in_chans, size, size), np.uint8)
-    )
-    return torch.from_numpy(images), torch.tensor([row["label"] for row in rows], dtype=torch.int64)
+    labels = torch.tensor([row["label"] for row in rows], dtype=torch.int64)
+    pixels = [canvas.pixels for canvas in canvases]
+    if not form.is_square:
+        return Ragged(pixels), labels
+    empty = np.empty((0, form.channels, form.side, form.side), np.uint8)
+    return torch.from_numpy(np.stack(pixels) if rows else empty), labels

@@ -19,6 +19,7 @@ MOST_PIXELS = 2**20  # of an image that needs no levels
 LEAST_SIDE = 256  # the longer side of the smallest level, in pixels
 BAND_BYTES = 64e6  # read at a time while levels are made
 IN_MEMORY_BYTES = 256e6  # the largest level that is kept in memory while levels are made
+SHOWN_SIDE = 1024  # the longer side of an image in a picture, in pixels
 KINDS = "uf"  # unsigned integers and floats, in numpy's letters
 
 
@@ -42,16 +43,11 @@ class Pyramid:
     def __init__(self, levels: Sequence[Any]):
         self.levels = list(levels)
         _check_levels(self.levels)
-        self.made = 0
-        while _pixels(self.levels[-1]) > MOST_PIXELS or (self.made and self._can_shrink()):
+        for _ in sizes_of_levels(self.levels[-1].shape[:2])[1:]:
             self.levels.append(halve(self.levels[-1]))
-            self.made += 1
         self.size = tuple(int(side) for side in self.levels[0].shape[:2])
         self.channels = int(self.levels[0].shape[2]) if len(self.levels[0].shape) == 3 else 1
         self.dtype = np.dtype(self.levels[0].dtype)
-
-    def _can_shrink(self) -> bool:
-        return max(self.levels[-1].shape[:2]) > LEAST_SIDE
 
     def __len__(self) -> int:
         """The number of levels."""
@@ -72,6 +68,15 @@ class Pyramid:
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             raise UnreadableImage("it holds NaN or infinity")
         return found
+
+
+def sizes_of_levels(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Heights and widths of an image and of the levels that it gets; none if it has at most MOST_PIXELS."""
+    sizes = [(int(size[0]), int(size[1]))]
+    if sizes[0][0] * sizes[0][1] > MOST_PIXELS:
+        while max(sizes[-1]) > LEAST_SIDE:
+            sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
+    return sizes
 
 
 def read_region(level: Any, top: int, left: int, bottom: int, right: int) -> np.ndarray:
@@ -151,6 +156,12 @@ def _check_levels(levels: list) -> None:
                 f"levels of shapes {above.shape} and {below.shape}, of {above.dtype} and {below.dtype}, "
                 "are not one image in ever lower resolution."
             )
+
+
+def small_copy(image: Pyramid, side: int) -> np.ndarray:
+    """The smallest level (h, w, C) whose longer side has `side` pixels, or the image if it is smaller."""
+    number = max((n for n in range(len(image)) if max(image.level_size(n)) >= side), default=0)
+    return image.read(number, 0, 0, *image.level_size(number))
 
 
 def as_pyramid(image: Any) -> Any:

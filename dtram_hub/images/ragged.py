@@ -49,6 +49,10 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, index: Tensor) -> "Ragged":
+        """The images at `index` (N,) int64, as a batch of their own."""
+        return Ragged([self.images[i] for i in index.tolist()])
+
     def to(self, device: torch.device | str) -> "Ragged":
         """As the method of a tensor. Only views go to another device, because regions are read on the CPU."""
         return self

@@ -68,10 +68,12 @@ class Normalise(nn.Module):
 def level_range(stored: torch.dtype, levels: tuple[float, float] | None) -> tuple[float, float]:
     """The levels of black and white: `levels`, or 0 and the largest number of an unsigned dtype.
 
+    8 bits are always 0 to 255: a program that wrote 8 bits has chosen the range.
+
     Raises:
         ValueError: floats or signed numbers without `levels`.
     """
-    if levels is not None:
+    if levels is not None and stored != torch.uint8:
         return levels
     if stored not in (torch.uint8, torch.uint16, torch.uint32):
         raise ValueError(

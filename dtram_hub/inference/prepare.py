@@ -10,12 +10,10 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
 from ..data.canvas import MOST_DECODED, centre, fitted, open_photograph
-from ..images.pyramid import Pyramid
+from ..images.pyramid import SHOWN_SIDE, Pyramid, small_copy
 from ..images.tiff import is_tiff, open_tiff
 from ..images.views import level_range
 from ..models.dtram import DTRAM
-
-SHOWN_SIDE = 1024  # the longer side of a picture of an image, in pixels
 
 
 @dataclass(frozen=True)
@@ -54,10 +52,14 @@ class Preparation:
         """
         large, warning = self._by_region(path), ""
         if large is None:
-            photograph = open_photograph(path, self.model.in_chans, most_pixels=self.most_pixels)
+            photograph = open_photograph(
+                path, self.model.in_chans, most_pixels=self.most_pixels, levels=self.model.levels
+            )
             warning = photograph.info.get("warning", "")
         elif self.model.image_size is not None:
-            photograph = Image.fromarray(small_copy(large, 2 * self.model.image_size, self.model.levels))
+            photograph = Image.fromarray(
+                self._eight_bits(small_copy(large, 2 * self.model.image_size)).squeeze(-1)
+            )
         if self.is_square:
             image = self.transform(centre(photograph) if self.keeps_centre else photograph)[None]
             return Prepared(image.to(self.device), warning)
@@ -82,16 +84,11 @@ class Preparation:
                 torch.tensor(self.model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std")
             )
             return ((images[0].cpu() * std + mean) * 255).round().clamp(0, 255).byte(), 1.0
-        pixels = small_copy(images[0], SHOWN_SIDE, self.model.levels)
-        pixels = torch.tensor(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)
-        return pixels, pixels.shape[1] / images[0].size[0]
+        pixels = self._eight_bits(small_copy(images[0], SHOWN_SIDE))
+        return torch.tensor(pixels).permute(2, 0, 1), len(pixels) / images[0].size[0]
 
-
-def small_copy(image: Pyramid, side: int, levels: tuple[float, float] | None) -> np.ndarray:
-    """The smallest level whose longer side has `side` pixels, or the image: (h, w, 3) or (h, w) uint8."""
-    number = max((n for n in range(len(image)) if max(image.level_size(n)) >= side), default=0)
-    pixels = image.read(number, 0, 0, *image.level_size(number))
-    if pixels.dtype != np.uint8:
-        black, white = level_range(torch.from_numpy(pixels[:0]).dtype, levels)
-        pixels = ((pixels.astype("f4") - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)
-    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    def _eight_bits(self, pixels: np.ndarray) -> np.ndarray:
+        black, white = level_range(torch.from_numpy(pixels[:0]).dtype, self.model.levels)
+        if pixels.dtype == np.uint8:
+            return pixels
+        return ((pixels.astype("f4") - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)

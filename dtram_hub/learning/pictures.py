@@ -1,9 +1,13 @@
 """The pictures of a finished run, those of `run_folder.PICTURES`."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..data.splits import Data
+from ..images.pyramid import SHOWN_SIDE, small_copy
+from ..images.ragged import Ragged
 from ..models.dtram import DTRAM
 from ..plots import GLIMPSES_PER_ROW, plot_glimpses, plot_heat, plot_steps, plot_tradeoff
 from .curriculum import KINDS
@@ -27,14 +31,24 @@ def draw(folder: RunFolder, model: DTRAM, data: Data, answers: Answers, metrics:
         names[guess] if guess == label else f"{names[guess]} (is {names[label]})"
         for guess, label in zip(guesses[shown].tolist(), test.labels[shown].tolist(), strict=True)
     ]
-    images, locations, steps = test.at(shown), answers.locations[shown], answers.steps[shown]
-    plot_glimpses(folder.picture("glimpses.png"), images, locations, steps, captions, model.glimpse_crop)
+    images, crops = visible(test.at(shown), model.glimpse_crop)
+    locations, steps = answers.locations[shown], answers.steps[shown]
+    plot_glimpses(folder.picture("glimpses.png"), images, locations, steps, captions, crops)
     found = first_glimpses(answers.locations)
     if len(found):
         plot_heat(folder.picture("locations.png"), found)
     if metrics["curves"]:
         fixed = [row for row in stage_rows(metrics) if not KINDS[row["stage_kind"]].dynamic]
         plot_tradeoff(folder.picture("tradeoff.png"), {"RAM, fixed steps": fixed} | metrics["curves"])
+
+
+def visible(images: Tensor | Ragged, crop: int) -> tuple[Sequence[Tensor], list[float]]:
+    """Images (C, H, W) uint8 of a size for pictures, and the side of a glimpse of `crop` pixels in each."""
+    if isinstance(images, Tensor):
+        return images, [crop] * len(images)
+    copies = [small_copy(image, SHOWN_SIDE) for image in images.images]
+    crops = [crop * copy.shape[0] / image.size[0] for copy, image in zip(copies, images.images, strict=True)]
+    return [torch.from_numpy(copy).permute(2, 0, 1) for copy in copies], crops
 
 
 def spread_over_classes(labels: Tensor, index: Tensor) -> Tensor:

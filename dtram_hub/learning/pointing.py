@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 
-def pointing(locations: Tensor, boxes: Tensor, reach: float) -> list[float] | None:
+def pointing(locations: Tensor, boxes: Tensor, reach: Tensor | float) -> list[float] | None:
     """The share of images with a box in which a glimpse has covered the centre of a box, after each step.
 
     Args:
         locations: (N, T, 2) in [-1, 1], (y, x); NaN for the context view and for steps not taken.
         boxes: (N, K, 4) in [-1, 1], top, left, bottom, right; NaN where an image has fewer than K.
-        reach: half the side of a glimpse, as a location.
+        reach: half the side of a glimpse, as a location; or (N, 1, 2) of `reach_of`.
 
     Returns:
         T shares in [0, 1], which rise with the steps; None if no image has a box.
@@ -21,6 +21,8 @@ def pointing(locations: Tensor, boxes: Tensor, reach: float) -> list[float] | No
     has_box = ~boxes.isnan().all(-1).all(-1)
     if not has_box.any():
         return None
+    if isinstance(reach, Tensor):
+        reach = reach.expand(len(boxes), -1, -1)[has_box][:, :, None]
     distances = (locations[has_box][:, :, None] - centres(boxes)[has_box][:, None]).abs()
     covers = (distances <= reach).all(-1).any(-1)  # a comparison with NaN is False
     return covers.cummax(1).values.double().mean(0).tolist()

@@ -23,6 +23,7 @@ from ..data.canvas import TRANSFORM
 from ..data.config import DataConfig
 from ..data.sources import load
 from ..data.splits import Data
+from ..models.arguments import IMAGE_SIZE, NATIVE
 from ..models.dtram import DTRAM
 from ..prompt import one_line
 from .curriculum import Stages
@@ -69,6 +70,8 @@ class Recipe:
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
 
     def __post_init__(self):
+        if self.model.get("image_size", NATIVE) is None:
+            self.model["image_size"] = NATIVE
         check_choice("precision", self.precision, ("no", "bf16", "fp16"))
         for name in ("batch_size", "accumulation", "num_rollouts"):
             check_integer(name, getattr(self, name), 1)
@@ -141,8 +144,10 @@ def load_data(recipe: Recipe) -> Data:
     Raises:
         ValueError, ConnectionError: as in `data.sources.load`.
     """
-    size, channels = recipe.model.get("image_size", 512), recipe.model.get("in_chans", 3)
-    return load(recipe.data, seed=recipe.seed, image_size=size, in_chans=channels)
+    size, channels = recipe.model.get("image_size", IMAGE_SIZE), recipe.model.get("in_chans", 3)
+    keeps_aspect = recipe.model.get("context") == "fit"
+    side = None if size == NATIVE else size
+    return load(recipe.data, seed=recipe.seed, image_size=side, in_chans=channels, keeps_aspect=keeps_aspect)
 
 
 def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
@@ -162,7 +167,8 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
     tags = [found.partition(".")[2] for found in timm.list_models(f"{name}.*", pretrained=True)]
     if tag and tag not in tags:
         raise ValueError(f"architecture={recipe.architecture!r} has no such tag.{nearest(tag, tags)}")
-    model = timm.create_model(recipe.architecture, **recipe.model | {"num_classes": num_classes})
+    arguments = recipe.model | {"num_classes": num_classes, "levels": recipe.data.levels}
+    model = timm.create_model(recipe.architecture, **arguments)
     model.pretrained_cfg |= TRANSFORM
     if recipe.encoder_weights == "timm":
         _fetch_encoder(model)

@@ -15,6 +15,7 @@ from ..inference.uncertainty import Budget, expect_budget
 from ..models import checkpoint
 from ..models.dtram import DTRAM
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
+from ..models.glimpse import reach_of
 from ..models.stopping import first_stop
 from ..prompt import printable
 from .curriculum import Stage, set_steps
@@ -171,7 +172,7 @@ def _pointing(model: DTRAM, test: Split, locations: Tensor) -> dict:
     locations = locations.clone()
     if model.context != "none":
         locations[:, 0] = torch.nan  # the context view is no glimpse
-    shares = pointing(locations, test.boxes, model.glimpse_crop / test.canvases.shape[-1])
+    shares = pointing(locations, test.boxes, reach_of(model.glimpse_crop, test.sizes()))
     return {} if shares is None else {"pointing": shares}
 
 

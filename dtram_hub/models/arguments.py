@@ -6,7 +6,7 @@ The bounds are generous for a user. They keep a stranger's configuration from fi
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..checks import check_choice, check_flag, check_integer, check_number, short
+from ..checks import check_choice, check_flag, check_integer, check_number, check_range
 from ..images.uniform import CROP_MODES
 from .answer import ANSWERS
 from .encoder import check_backbone
@@ -41,7 +41,7 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
     "stop_threshold": partial(check_number, low=0, high=1),
     "crop_mode": partial(check_choice, choices=CROP_MODES),
     "context_encoder": partial(check_choice, choices=("shared", "own")),
-    "levels": lambda name, value: check_levels(name, value),
+    "levels": check_range,
 }
 # A glimpse without a size has that of its crop, and levels without a range have that of their dtype.
 OPTIONAL = {"glimpse_size", "levels"}
@@ -78,16 +78,6 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
             f"image_size={arguments['image_size']} is smaller than the largest view, {least} pixels."
         )
     _check_tensors(arguments)
-
-
-def check_levels(name: str, value: object) -> None:
-    """ValueError unless `value` is a pair of numbers, of which the first is smaller."""
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ValueError(f"{name}={short(value)} is not a pair of numbers, the levels of black and white.")
-    for level in value:
-        check_number(name, level, -1e9, 1e9)
-    if value[0] >= value[1]:
-        raise ValueError(f"{name}={short(value)} has no range; accepted is black below white.")
 
 
 def usual_side(arguments: Mapping[str, object]) -> int:

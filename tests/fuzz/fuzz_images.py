@@ -81,7 +81,7 @@ def outcome(case: tuple[str, list, int]) -> str:
     file = {"path": None, "bytes": changed(FILES[name], changes)}
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = canvas.decode(file, SIDE, in_chans, most_pixels=LARGEST)
+            found = canvas.decode(file, canvas.Form(in_chans, SIDE), most_pixels=LARGEST).pixels
     except Exception as error:
         return type(error).__name__
     if found is None:
