@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import timm
 import torch
 from PIL import Image
@@ -13,7 +14,6 @@ from dtram_hub.images import tiff
 from dtram_hub.images.pyramid import Pyramid, UnreadableImage, halve
 from dtram_hub.images.tiff import is_tiff, open_tiff
 
-tifffile = pytest.importorskip("tifffile")
 TILES = {"tile": (128, 128), "compression": "deflate"}
 
 
