@@ -3,8 +3,9 @@
     python benchmarks/overhead.py
 
 Prediction with fixed stops (1.9 steps on average, T = 3) and a training step run against the bare encoder, on
-the same views in the same sub-batches. Both sides take turns in one run; medians are compared.
-Weights are random: they do not change the time.
+the same views in the same sub-batches. Images are given as normalised floats, as uint8 pixels, and as
+photographs of different sizes of some 0.8 megapixels, of which regions are read. Both sides take turns in one
+run; medians are compared. Weights are random: they do not change the time.
 """
 
 import argparse
@@ -20,13 +21,25 @@ from dtram_hub import DTRAM, Prediction
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.losses import LossConfig
 from dtram_hub.learning.task import Task
+from dtram_hub.models.input import Given
 from dtram_hub.models.records import State
 from timing import alternate, positive
 
+GIVEN = {
+    "floats": lambda model, batch: torch.randn(batch, 3, model.image_size, model.image_size),
+    "uint8": lambda model, batch: pixels(batch, model.image_size, model.image_size),
+    "regions": lambda model, batch: [
+        pixels(1, 700 + 8 * i, 1100 - 8 * i)[0].permute(1, 2, 0).numpy() for i in range(batch)
+    ],
+}
 STOPS = {1: [1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 8: [1, 1, 1, 2, 2, 2, 3, 3]}
 
 
-def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Prediction:
+def pixels(batch: int, height: int, width: int) -> Tensor:
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+
+
+def predict_with_stops(model: DTRAM, images: Given, steps: Tensor) -> Prediction:
     """`model.predict`, the stop head at work, but image i stops after steps[i]."""
 
     def stop_logit(state: State, logits: Tensor) -> Tensor:
@@ -38,23 +51,24 @@ def predict_with_stops(model: DTRAM, images: Tensor, steps: Tensor) -> Predictio
     return model.predict(images)
 
 
-def views_of(model: DTRAM, images: Tensor, found: Prediction) -> list[Tensor]:
+def views_of(model: DTRAM, images: Given, found: Prediction) -> list[Tensor]:
     """The views that this prediction encoded, one sub-batch per step."""
+    images = model.open(images)
     views = [model.view(images, None)]
     for t in range(1, int(found.steps.max())):
-        looking = found.steps > t
-        views.append(model.view(images[looking], found.locations[looking, t]))
+        looking = (found.steps > t).nonzero().flatten()
+        views.append(model.view(images, found.locations[looking, t], looking))
     return [view.contiguous() for view in views]
 
 
 def report(name: str, ours: float, bare: float) -> None:
     print(
-        f"{name:24} {1e3 * ours:9.1f} ms  bare encoder {1e3 * bare:9.1f} ms  ratio {ours / bare:.3f}",
+        f"{name:42} {1e3 * ours:9.1f} ms  bare encoder {1e3 * bare:9.1f} ms  ratio {ours / bare:.3f}",
         flush=True,
     )
 
 
-def measure_prediction(name: str, batch: int, repeats: int) -> None:
+def measure_prediction(name: str, given: str, batch: int, repeats: int) -> None:
     """Print what a prediction costs whose steps follow `STOPS`."""
     pattern = STOPS[batch]
     model = timm.create_model(name).eval()
@@ -62,7 +76,7 @@ def measure_prediction(name: str, batch: int, repeats: int) -> None:
     groups = [torch.tensor([step]) for step in pattern] if batch == 1 else [torch.tensor(pattern)]
     cases = []
     for steps in groups:
-        images = torch.randn(batch, 3, model.image_size, model.image_size)
+        images = GIVEN[given](model, batch)
         found = predict_with_stops(model, images, steps)
         assert torch.equal(found.steps, steps)
         cases.append((images, steps, views_of(model, images, found)))
@@ -77,19 +91,18 @@ def measure_prediction(name: str, batch: int, repeats: int) -> None:
             for view in views:
                 model.encoder(view)
 
-    title = f"predict, batch {batch}, {statistics.mean(pattern):.2f} steps"
+    title = f"predict, {given}, batch {batch}, {statistics.mean(pattern):.2f} steps"
     report(title, **alternate({"ours": ours, "bare": bare}, repeats))
 
 
-def measure_training(name: str, batch: int, repeats: int) -> None:
+def measure_training(name: str, given: str, batch: int, repeats: int) -> None:
     """Print what a training step of the stage "dtram" costs."""
     model = timm.create_model(name, num_classes=200)
     enter_stage(model, Stage(kind="dtram", num_steps=model.num_steps))
     task = Task(model, LossConfig()).train()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
-    images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
-    labels = torch.randint(0, 200, (batch,))
-    views = [model.view(images.float(), None).contiguous()]
+    images, labels = GIVEN[given](model, batch), torch.randint(0, 200, (batch,))
+    views = [model.view(model.open(images), None).contiguous()]
     views += [torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)] * (model.num_steps - 1)
 
     def learn(loss: Tensor) -> None:
@@ -103,7 +116,7 @@ def measure_training(name: str, batch: int, repeats: int) -> None:
     def bare() -> None:
         learn(sum(model.encoder(view).mean() for view in views))
 
-    report(f"training step, batch {batch}", **alternate({"ours": ours, "bare": bare}, repeats))
+    report(f"training step, {given}, batch {batch}", **alternate({"ours": ours, "bare": bare}, repeats))
 
 
 def main() -> None:
@@ -113,6 +126,7 @@ def main() -> None:
     parser.add_argument("--model", default="dtram_resnet50")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of a prediction, each side")
     parser.add_argument("--train-repeats", type=int, default=7, help="timed training steps, each side")
+    parser.add_argument("--images", nargs="+", default=list(GIVEN), choices=list(GIVEN))
     parser.add_argument("--batches", type=int, nargs="+", default=list(STOPS), choices=list(STOPS))
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -123,10 +137,11 @@ def main() -> None:
         f"{platform.machine()}, {args.threads} threads, python {platform.python_version()}, torch "
         f"{torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, seed {args.seed}"
     )
-    for batch in args.batches:
-        measure_prediction(args.model, batch, args.repeats)
-    for batch in args.batches:
-        measure_training(args.model, batch, args.train_repeats)
+    for given in args.images:
+        for batch in args.batches:
+            measure_prediction(args.model, given, batch, args.repeats)
+        for batch in args.batches:
+            measure_training(args.model, given, batch, args.train_repeats)
 
 
 if __name__ == "__main__":
