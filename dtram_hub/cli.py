@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .data.canvas import MOST_DECODED
 from .inference.answers import Answerer, NoAnswer, class_names, draw, sentence
 from .learning.run_folder import RunFolder, own_result
+from .models.arguments import NATIVE
 from .models.dtram import DTRAM
 from .models.flops import count_compute
 from .output_names import unique_names
@@ -115,7 +116,7 @@ def _facts(named: NamedModel) -> dict:
         "parameters": sum(p.numel() for p in built.parameters()),
         "classes": built.num_classes,
         "class_names": class_names(built),
-        "input": list(cfg["input_size"]),
+        "input": list(cfg["input_size"]) if built.image_size else [built.in_chans, NATIVE, NATIVE],
         "steps": built.num_steps,
         "gflops_first_look": compute.first_look,
         "gflops_later_look": compute.later_look,

@@ -22,6 +22,7 @@ from dtram_hub.data.canvas import Form, box_in
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import join
 from dtram_hub.images.pyramid import Pyramid
+from dtram_hub.sharing.cards import render_card
 from small_runs import SCRIPT
 
 SIZES = [(40, 40), (24, 120), (120, 24), (60, 45), (33, 50), (50, 33)]
@@ -181,6 +182,15 @@ def test_a_run_on_images_of_any_shape_gives_a_model_for_them(finished: Path, roo
     assert found.logits.isfinite().all()
     for name in ("glimpses.png", "steps.png"):
         assert (finished / name).stat().st_size > 1000
+
+
+def test_its_card_and_facts_say_that_images_have_any_size(dtram, finished: Path) -> None:
+    _, printed, _ = dtram("info", finished, "--json")
+    assert json.loads(printed)["input"] == [3, "native", "native"]
+    card = render_card(finished, "shapes").content
+    assert "Images are of any size and shape, scaled to [0, 1], then normalised" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    exec(code.replace('"shapes"', f'"local-dir:{finished}"'), {})
 
 
 def test_a_killed_run_continues_to_the_same_weights(finished: Path, root: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ..inference.uncertainty import Budget
 from ..learning.curriculum import KINDS
 from ..learning.run_folder import PICTURES, RunFolder, own_result
 from ..models import checkpoint
+from ..models.dtram import DTRAM
 from ..models.flops import accuracy_at_mean_steps, count_compute
 from .hub_client import CARD, check_repo_id
 from .markdown import render
@@ -93,7 +94,7 @@ def render_card(
         "summary": _summary(model, data),
         "backbone": model.backbone,
         "labels": config.get("label_names") or [],
-        **_describe_input(config["pretrained_cfg"]),
+        **_describe_input(model, config["pretrained_cfg"]),
         "compute": compute,
         "num_steps": model.num_steps,
         "stop_threshold": model.stop_threshold if model.dynamic else None,
@@ -162,10 +163,17 @@ def _read_run(folder: str | Path) -> tuple[dict, dict]:
     return metrics, recipe
 
 
-def _describe_input(cfg: dict) -> dict:
-    """Size, mean and standard deviation of the images, from timm's configuration."""
+def _describe_input(model: DTRAM, cfg: dict) -> dict:
+    """Example, size, mean and standard deviation of the images, the latter from timm's configuration."""
     colours = {key: [round(float(value), 4) for value in cfg[key]] for key in ("mean", "std")}
-    return {"input_size": cfg["input_size"]} | colours
+    channels, height, width = cfg["input_size"]
+    example, size = f"torch.rand(2, {channels}, {height}, {width})", f"{height} x {width} pixels"
+    if model.context == "fit":
+        size = f"resized to {model.image_size} pixels along the longer side"
+    if model.image_size is None:
+        example = f"[torch.randint(256, ({channels}, 300, 500), dtype=torch.uint8)]"
+        size = "of any size and shape"
+    return {"example": example, "size": size} | colours
 
 
 def _describe_results(metrics: dict, recipe: dict, num_steps: int) -> dict:
