@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import timm
 import torch
+import zarr
 from PIL import Image
 
 from dtram_hub.images import tiff
@@ -102,6 +103,16 @@ def test_tiles_that_would_fill_the_memory_are_refused(
     monkeypatch.setattr(tiff, "LARGEST_CHUNK", 128 * 128 * 3 - 1)
     with pytest.raises(UnreadableImage, match=r"its tiles of \(128, 128, 3\) are larger than 49,151 bytes"):
         open_tiff(path, 3, 10**9)
+
+
+def test_what_is_sliced_like_an_array_is_an_image(native: Path, tmp_path: Path) -> None:
+    image = picture(160, 240)
+    mapped = np.memmap(tmp_path / "raw", np.uint8, "w+", shape=image.shape)
+    mapped[:] = image
+    model = timm.create_model(f"local-dir:{native}", pretrained=True).eval()
+    expected = model.predict([image]).logits
+    assert torch.equal(model.predict([mapped]).logits, expected)
+    assert torch.equal(model.predict([zarr.array(image, chunks=(32, 32, 3))]).logits, expected)
 
 
 def test_predict_reads_a_slide_by_region(dtram, native: Path, tmp_path: Path) -> None:

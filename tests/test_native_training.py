@@ -19,6 +19,7 @@ import dtram_hub
 from dtram_hub.data import augment
 from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.canvas import Form, box_in
+from dtram_hub.data.loader import train_loader
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import join
 from dtram_hub.images.pyramid import Pyramid
@@ -120,6 +121,22 @@ def test_augmentation_changes_what_is_read(root: Path, tmp_path: Path) -> None:
         assert region.size == expected.shape[:2]
         assert np.array_equal(region.read(0, 0, 0, *region.size), expected)
         assert height / image.size[0] > 0.3 * 3 / 4
+
+
+def test_other_processes_give_the_same_batches(root: Path, tmp_path: Path) -> None:
+    train = load_folder(root, tmp_path).splits["train"]
+    settings, found = Augmentation(flip=True, crop=0.3), []
+    for workers in (0, 2):
+        loader = train_loader(train, 8, seed=(0, 1, 2), augmentation=settings, workers=workers)
+        found.append(
+            [
+                (image.box, image.mirrored, int(label))
+                for batch, labels in loader
+                for image, label in zip(batch.images, labels, strict=True)
+            ]
+        )
+    assert found[0] == found[1]
+    assert len(found[0]) == len(train) // 8 * 8
 
 
 @pytest.mark.parametrize("name", ["colour", "distort"])

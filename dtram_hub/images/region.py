@@ -50,9 +50,8 @@ class Region:
         """As `Pyramid.read`."""
         row, column, _, width = self._box_at(level)
         own, other = self.level_size(level)
-        for _ in range(
-            self.quarters % 4
-        ):  # undoes one quarter: a row from the top is a column from the right
+        for _ in range(self.quarters % 4):
+            # Undone by a quarter, a row counted from the top is a column counted from the right.
             top, left, bottom, right = left, own - bottom, right, own - top
             own, other = other, own
         if self.mirrored:

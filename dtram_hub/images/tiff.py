@@ -47,9 +47,12 @@ class Converted:
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as a TIFF does."""
-    with path.open("rb") as file:
-        return file.read(4) in MARKS
+    """Whether there is a file that begins as a TIFF does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in MARKS
+    except OSError:
+        return False
 
 
 def open_tiff(path: Path, in_chans: int, most_pixels: int) -> Pyramid | None:
