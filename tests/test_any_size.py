@@ -121,6 +121,9 @@ def test_twelve_bits_in_sixteen_are_as_bright_as_eight() -> None:
     eight, twelve = build(num_steps=1), build(num_steps=1, levels=[0, 4095])
     views = [model.view(model.open([given]), None) for model, given in ((eight, image), (twelve, wide))]
     torch.testing.assert_close(*views, rtol=0, atol=1 / 255 / 0.2)
+    tensor = torch.from_numpy(wide).permute(2, 0, 1)[None]
+    assert tensor.dtype == torch.uint16
+    assert torch.equal(twelve.view(twelve.open(tensor), None), views[1])
 
 
 @pytest.mark.parametrize(

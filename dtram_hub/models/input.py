@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..checks import check_images
@@ -14,6 +15,7 @@ from .arguments import largest_view
 from .glimpse import Images, cell_centres, context_extents, reach_of, retina, sizes_of, views
 
 Given = Tensor | Ragged | Sequence[Any]
+WIDE = (torch.uint16, torch.uint32)  # torch computes nothing in these, so they are cut as arrays
 SMALL = "An image is smaller than a view of {} pixels; what is missing is filled with the mean."
 
 
@@ -21,9 +23,10 @@ def opened(model: nn.Module, images: Given) -> Images:
     """As `DTRAM.open`."""
     if isinstance(images, Tensor):
         check_images(images, model.in_chans)
+    if isinstance(images, Tensor) and images.dtype not in WIDE:
         sizes = [tuple(images.shape[2:])]
     else:
-        images = images if isinstance(images, Ragged) else Ragged(images)
+        images = images if isinstance(images, Ragged) else Ragged([*images])
         if images.channels != model.in_chans:
             raise ValueError(f"images have {images.channels} channels; accepted are {model.in_chans}.")
         sizes = images.sizes.tolist()
