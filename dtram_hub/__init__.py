@@ -7,12 +7,13 @@ import sys
 from importlib import import_module
 
 from . import moved
+from .images.pyramid import Pyramid
 from .models import registry as _registry  # noqa: F401  (registers the models)
 from .models.dtram import DTRAM
 from .models.records import Prediction, Rollout
 
 __version__ = "0.1.0"
-__all__ = ["DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"]
+__all__ = ["DTRAM", "Prediction", "Pyramid", "Rollout", "calibrate", "pull", "push"]
 
 # Imported at first use, because a model needs neither the Hub's client nor the model cards.
 _LATER = {"calibrate": ".inference.budget", "pull": ".sharing.pull", "push": ".sharing.push"}

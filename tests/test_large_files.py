@@ -1,6 +1,7 @@
 """Files larger than the memory are read by region, and small ones as they are."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,17 @@ def test_predict_reads_a_slide_by_region(dtram, native: Path, tmp_path: Path) ->
     np.testing.assert_allclose(row["locations"][1:], found.locations[0, 1:], atol=1e-4)
     with Image.open(row["picture"]) as drawn:
         assert min(drawn.size) > 300
+
+
+def test_without_tifffile_a_large_tiff_says_what_is_missing(
+    dtram, native: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_pyramid(tmp_path / "slide.tif", [picture(1200, 1040)])
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    code, _, complaint = dtram("predict", native, path, "--max-pixels", 10**6)
+    assert code == 1
+    assert "it has 1,248,000 pixels, more than 1,000,000" in complaint
+    assert "pip install 'dtram-hub[large]' reads a TIFF by region" in complaint
 
 
 def test_predict_sees_a_photograph_as_it_is(dtram, native: Path, tmp_path: Path) -> None:

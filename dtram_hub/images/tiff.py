@@ -47,7 +47,9 @@ class Converted:
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether there is a file that begins as a TIFF does."""
+    """Whether there is a regular file that begins as a TIFF does; others might never end to be read."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(4) in MARKS

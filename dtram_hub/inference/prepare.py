@@ -1,6 +1,7 @@
 """From a file to what a model reads: a square as timm prepares it, the fitted image, or the file as it is."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from ..data.canvas import MOST_DECODED, centre, fitted, open_photograph
+from ..data.canvas import MOST_DECODED, UnreadableImage, centre, fitted, open_photograph
 from ..images.pyramid import SHOWN_SIDE, Pyramid, small_copy
 from ..images.tiff import is_tiff, open_tiff
 from ..images.views import level_range
@@ -38,11 +39,15 @@ class Preparation:
 
     def __init__(self, model: DTRAM, most_pixels: int = MOST_DECODED):
         self.model, self.most_pixels = model, most_pixels
-        self.is_square = model.image_size is not None and model.context != "fit"
+        self.device = next(model.parameters()).device
         config = resolve_model_data_config(model)
         self.transform = create_transform(**config, is_training=False)
         self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
-        self.device = next(model.parameters()).device
+        self.form = self._square
+        if model.context == "fit":
+            self.form = self._longer_side
+        if model.image_size is None:
+            self.form = self._as_it_is
 
     def open(self, path: Path) -> Prepared:
         """Read one file, or only its header if it can be read by region.
@@ -50,31 +55,46 @@ class Preparation:
         Raises:
             UnreadableImage: as in `open_photograph` and `open_tiff`.
         """
-        large, warning = self._by_region(path), ""
-        if large is None:
-            photograph = open_photograph(
-                path, self.model.in_chans, most_pixels=self.most_pixels, levels=self.model.levels
-            )
-            warning = photograph.info.get("warning", "")
-        elif self.model.image_size is not None:
-            photograph = Image.fromarray(
-                self._eight_bits(small_copy(large, 2 * self.model.image_size)).squeeze(-1)
-            )
-        if self.is_square:
-            image = self.transform(centre(photograph) if self.keeps_centre else photograph)[None]
-            return Prepared(image.to(self.device), warning)
-        if self.model.image_size is not None:
-            photograph, large = fitted(photograph, self.model.image_size), None
-        return Prepared([Pyramid([np.asarray(photograph)]) if large is None else large], warning)
+        large = self._by_region(path)
+        if large is not None and self.model.image_size is None:
+            return Prepared([large], "")
+        photograph = self._decoded(path) if large is None else self._small_copy(large)
+        return Prepared(self.form(photograph), photograph.info.get("warning", ""))
+
+    def _square(self, photograph: Image.Image) -> Tensor:
+        image = self.transform(centre(photograph) if self.keeps_centre else photograph)
+        return image[None].to(self.device)
+
+    def _longer_side(self, photograph: Image.Image) -> list[Pyramid]:
+        return self._as_it_is(fitted(photograph, self.model.image_size))
+
+    def _as_it_is(self, photograph: Image.Image) -> list[Pyramid]:
+        return [Pyramid([np.asarray(photograph)])]
 
     def _by_region(self, path: Path) -> Pyramid | None:
-        """A large TIFF; None for all other files."""
-        if not path.is_file() or not is_tiff(path):
+        """A large TIFF; None for all other files, and without tifffile."""
+        if not is_tiff(path):
             return None
         try:
             return open_tiff(path, self.model.in_chans, self.most_pixels)
         except ImportError:
             return None
+
+    def _decoded(self, path: Path) -> Image.Image:
+        try:
+            return open_photograph(
+                path, self.model.in_chans, most_pixels=self.most_pixels, levels=self.model.levels
+            )
+        except UnreadableImage as error:
+            if not is_tiff(path) or find_spec("tifffile"):
+                raise
+            hint = "pip install 'dtram-hub[large]' reads a TIFF by region"
+            raise UnreadableImage(f"{error}; {hint}") from error
+
+    def _small_copy(self, image: Pyramid) -> Image.Image:
+        """A copy of at least twice the size that the model needs."""
+        pixels = self._eight_bits(small_copy(image, 2 * self.model.image_size))
+        return Image.fromarray(pixels[:, :, 0] if self.model.in_chans == 1 else pixels)
 
     def shown(self, prepared: Prepared) -> tuple[Tensor, float]:
         """The image as people see it, (C, h, w) uint8, and its pixels for one of the image's."""
