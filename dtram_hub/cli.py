@@ -4,6 +4,9 @@ import json
 import math
 import sys
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -48,6 +51,15 @@ def info(model: str, as_json: bool) -> None:
         say(f"{name.replace('_', ' '):20} {_readable(value)}")
 
 
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings as sentences, without the line of code that gave them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"dtram: {message}", error=True)
+        yield
+
+
+@plain_warnings()
 def predict(
     model: str,
     images: tuple[Path, ...],

@@ -21,7 +21,8 @@ from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.canvas import Form, box_in
 from dtram_hub.data.loader import train_loader
 from dtram_hub.data.sources import DataConfig, load
-from dtram_hub.data.splits import join
+from dtram_hub.data.splits import Split, join
+from dtram_hub.data.stream import decode_rows
 from dtram_hub.images.pyramid import Pyramid
 from dtram_hub.sharing.cards import render_card
 from small_runs import SCRIPT
@@ -121,6 +122,15 @@ def test_augmentation_changes_what_is_read(root: Path, tmp_path: Path) -> None:
         assert region.size == expected.shape[:2]
         assert np.array_equal(region.read(0, 0, 0, *region.size), expected)
         assert height / image.size[0] > 0.3 * 3 / 4
+
+
+def test_rows_of_a_stream_keep_their_size(root: Path) -> None:
+    paths = [root / "dark" / f"{i:02}.png" for i in (0, 1, 2)]
+    rows = [{"image": {"path": None, "bytes": path.read_bytes()}, "label": 1} for path in paths]
+    images, labels = decode_rows(rows, Form(3, None), 2)
+    assert images.sizes.tolist() == [[40, 40], [120, 24], [120, 24]]
+    assert labels.tolist() == [1, 1, 1]
+    assert Split(images, labels).take(torch.tensor([2, 0])).at(torch.tensor([1])).sizes.tolist() == [[40, 40]]
 
 
 def test_other_processes_give_the_same_batches(root: Path, tmp_path: Path) -> None:

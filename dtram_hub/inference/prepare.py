@@ -108,7 +108,8 @@ class Preparation:
         return torch.tensor(pixels).permute(2, 0, 1), len(pixels) / images[0].size[0]
 
     def _eight_bits(self, pixels: np.ndarray) -> np.ndarray:
-        black, white = level_range(torch.from_numpy(pixels[:0]).dtype, self.model.levels)
+        stored = torch.from_numpy(np.empty(0, pixels.dtype)).dtype
+        black, white = level_range(stored, self.model.levels)
         if pixels.dtype == np.uint8:
             return pixels
         return ((pixels.astype("f4") - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)

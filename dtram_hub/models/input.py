@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,8 +35,14 @@ def opened(model: nn.Module, images: Given) -> Images:
         level_range(images.dtype if isinstance(images, Tensor) else images.stored, model.levels)
     side = largest_view(model.context, model.context_size, model.glimpse_crop)
     if min(map(min, sizes)) < side:
-        warnings.warn(SMALL.format(side), stacklevel=4)
+        say_once(SMALL.format(side))
     return images
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """Warn of something once in a process; Python's own filters forget what they have shown."""
+    warnings.warn(sentence, stacklevel=5)
 
 
 def is_normalised(images: Images) -> bool:
