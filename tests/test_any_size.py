@@ -52,6 +52,13 @@ def test_a_ragged_batch_is_answered_as_each_image_alone_and_as_its_floats(contex
             check_same(model.predict(given), own)
 
 
+@pytest.mark.filterwarnings(f"ignore:{SMALL}")
+def test_rows_choose_the_images_of_context_views() -> None:
+    model = build()
+    images, rows = model.open(pictures()), torch.tensor([3, 1, 1])
+    assert torch.equal(model.view(images, None, rows), model.view(images, None)[rows])
+
+
 def test_a_rollout_does_not_depend_on_the_other_images() -> None:
     model, images = build(), pictures()[:3]
     noise = torch.rand(6, 3, 4, generator=torch.Generator().manual_seed(1)).clamp(min=1e-6)
@@ -128,6 +135,7 @@ def test_twelve_bits_in_sixteen_are_as_bright_as_eight() -> None:
     tensor = torch.from_numpy(wide).permute(2, 0, 1)[None]
     assert tensor.dtype == torch.uint16
     assert torch.equal(twelve.view(twelve.open(tensor), None), views[1])
+    assert torch.equal(twelve.view(twelve.open([image]), None), views[0])  # 8 bits have levels of their own
 
 
 @pytest.mark.parametrize(

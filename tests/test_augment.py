@@ -187,3 +187,10 @@ def test_colours_change_for_each_image_and_stay_within_bounds() -> None:
     levels = changed[:, 0, 0, 0]
     assert 69 <= levels.min() < 80
     assert 120 < levels.max() <= 131
+
+
+def test_boxes_of_a_long_image_are_long() -> None:
+    boxes = augment.crop_boxes(0.2, (100, 500), torch.rand(2000, 22)).double()
+    aspects = boxes[:, 3] / boxes[:, 2] / 5
+    assert aspects.min() > 3 / 4 - 0.02
+    assert aspects.max() < 4 / 3 + 0.02
