@@ -307,7 +307,15 @@ def test_a_ram_has_no_budget(small_model: DTRAM) -> None:
 
 
 def test_public_names() -> None:
-    assert set(dtram_hub.__all__) == {"DTRAM", "Prediction", "Rollout", "calibrate", "pull", "push"}
+    assert set(dtram_hub.__all__) == {
+        "DTRAM",
+        "Prediction",
+        "Pyramid",
+        "Rollout",
+        "calibrate",
+        "pull",
+        "push",
+    }
 
 
 def test_averaged_answers_are_the_mean_of_the_encoders_own() -> None:
