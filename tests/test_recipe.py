@@ -33,6 +33,7 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
     [
         ("stages.ram.epoch=7", "recipe key 'stages.ram.epoch' is unknown. Did you mean 'stages.ram.epochs'?"),
         ("sed=1", "recipe key 'sed' is unknown. Did you mean 'seed'?"),
+        ("model.levels=[0,4095]", "recipe key 'model.levels' is called data.levels"),
         ("model.num_step=3", "recipe key 'model.num_step' is unknown. Did you mean 'num_steps'?"),
         ("seed=soon", "recipe key 'seed': "),
         ("data.distort.shfit=2", "data.distort='shfit' is not one of 'shift', 'rotate', 'scale', 'bend'"),

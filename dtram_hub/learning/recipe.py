@@ -84,6 +84,8 @@ class Recipe:
         if self.mean_steps is not None:
             check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", self.mean_steps))
         known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
+        if "levels" in self.model:
+            raise ValueError("recipe key 'model.levels' is called data.levels, because files have them too.")
         for key in self.model:
             if key not in known:
                 raise ValueError(f"recipe key 'model.{key}' is unknown.{nearest(key, known)}")
