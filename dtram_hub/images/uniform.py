@@ -25,20 +25,16 @@ def cut(
     Returns:
         Values (N, C, size, size), differentiable in `images`. Integers that are copied keep their dtype.
     """
-    # The outside of normalised images is zero, so these need no coverage.
-    covered = None if images.is_floating_point() else images.new_ones(1, 1, *images.shape[2:])
-    if not isinstance(extents.corners, Tensor):
-        values = _slice(images if rows is None else images[rows], extents)
-        if covered is not None:
-            covered = None if _lies_inside(images, extents) else _slice(covered, extents)
+    if isinstance(extents.corners, Tensor):
+        crop, inside = CROP_MODES[mode], False
     else:
-        crop = CROP_MODES[mode]
-        values = crop(images, extents, rows)
-        if covered is not None:
-            covered = crop(covered.expand(len(images), -1, -1, -1), extents, rows)
-    if covered is not None:
-        covered = resize(covered, size)
-    return Views(resize(values, size), covered, images.dtype)
+        crop, inside = _slice, _lies_inside(images, extents)
+    covered = None
+    # The outside of normalised images is zero, so these need no coverage.
+    if not images.is_floating_point() and not inside:
+        ones = images.new_ones(1, 1, 1, 1).expand(len(images), 1, *images.shape[2:])
+        covered = resize(crop(ones, extents, rows), size)
+    return Views(resize(crop(images, extents, rows), size), covered, images.dtype)
 
 
 def _lies_inside(images: Tensor, extents: Extents) -> bool:
@@ -50,8 +46,9 @@ def _lies_inside(images: Tensor, extents: Extents) -> bool:
     )
 
 
-def _slice(images: Tensor, extents: Extents) -> Tensor:
+def _slice(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     """Slice one window out of all images; without a copy if it lies inside of them."""
+    images = images if rows is None else images[rows]
     (top, left), (height, width) = extents.corners, extents.sides
     if _lies_inside(images, extents):
         return images[:, :, top : top + height, left : left + width]

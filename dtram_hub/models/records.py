@@ -18,7 +18,7 @@ class Seen:
     own_logits (N, C): logits of the encoder's own classifier, if the answer reads them.
     cells (N, L, K): the feature map, if a location policy or an answer reads it.
     centres (N, L, 2): the location of each cell of the context view, (y, x).
-    valid (N, L) bool: whether the centre of the cell lies in the image.
+    valid (N, L) bool: whether a part of the cell lies in the image.
     evidence (N, L, C): what each cell of the context view speaks for, if the answer reads cells.
     reach (N, 1, 2): half the sides of a glimpse, as a location; images of other sizes have another.
     """
