@@ -11,7 +11,7 @@ from . import uniform
 from .extents import Extents
 from .pyramid import UnreadableImage, as_pyramid
 from .resize import resize
-from .views import Views
+from .views import Views, as_torch
 
 Part = tuple[Tensor, Tensor | None]  # pixels, and how much of each is covered by the image
 
@@ -43,7 +43,7 @@ class Ragged:
             )
         self.normalised = floats[0]
         self.channels = self.images[0].channels
-        self.stored = torch.from_numpy(np.empty(0, self.images[0].dtype)).dtype
+        self.stored = as_torch(self.images[0].dtype)
         self.sizes = torch.tensor([image.size for image in self.images])
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +65,11 @@ class Normalise(nn.Module):
         device = self.mean.device
         covered = None if cut.covered is None else cut.covered.to(device, non_blocking=True)
         return self(cut.values.to(device, non_blocking=True), covered, cut.stored)
+
+
+def as_torch(dtype: np.dtype) -> torch.dtype:
+    """The dtype of torch for a dtype of numpy."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def level_range(stored: torch.dtype, levels: tuple[float, float] | None) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.canvas import MOST_DECODED, UnreadableImage, centre, fitted, open_photograph
 from ..images.pyramid import SHOWN_SIDE, Pyramid, small_copy
 from ..images.tiff import is_tiff, open_tiff
-from ..images.views import level_range
+from ..images.views import as_torch, level_range
 from ..models.dtram import DTRAM
 
 
@@ -108,8 +108,7 @@ class Preparation:
         return torch.tensor(pixels).permute(2, 0, 1), len(pixels) / images[0].size[0]
 
     def _eight_bits(self, pixels: np.ndarray) -> np.ndarray:
-        stored = torch.from_numpy(np.empty(0, pixels.dtype)).dtype
-        black, white = level_range(stored, self.model.levels)
+        black, white = level_range(as_torch(pixels.dtype), self.model.levels)
         if pixels.dtype == np.uint8:
             return pixels
         return ((pixels.astype("f4") - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)
