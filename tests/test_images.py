@@ -9,6 +9,7 @@ from dtram_hub.images.extents import Extents
 from dtram_hub.images.pyramid import Pyramid, UnreadableImage, halve
 from dtram_hub.images.ragged import Ragged
 from dtram_hub.images.region import Region
+from dtram_hub.images.resize import resize
 from dtram_hub.images.views import Normalise
 from dtram_hub.models.glimpse import context_extents, glimpse_extents, views
 
@@ -163,6 +164,16 @@ def test_what_is_read_lazily_gives_what_the_array_gives_and_reads_little() -> No
         assert torch.equal(one, other)
     assert lazy[0].read == 64 * 64 * 3
     assert (lazy[1].read, lazy[2].read) == (0, levels[2].size)
+
+
+def test_a_context_is_the_whole_of_the_smallest_level_that_is_large_enough() -> None:
+    image = picture(1500, 1300)
+    levels = [image, halve(image), halve(halve(image))]
+    ragged = Ragged([Pyramid(levels)])
+    for view, level in ((96, 2), (400, 1), (1200, 0)):
+        seen = views(ragged, context_extents(ragged.sizes, "resize", view), view, normalise=NORMALISE)
+        expected = resize(as_floats(levels[level]), view)
+        torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
 def test_a_region_that_cannot_be_read_names_its_image() -> None:
