@@ -48,12 +48,13 @@ def _lies_inside(images: Tensor, extents: Extents) -> bool:
 
 def _slice(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     """Slice one window out of all images; without a copy if it lies inside of them."""
-    images = images if rows is None else images[rows]
     (top, left), (height, width) = extents.corners, extents.sides
     if _lies_inside(images, extents):
-        return images[:, :, top : top + height, left : left + width]
-    rows, columns = images.shape[2:]
-    return F.pad(images, (-left, left + width - columns, -top, top + height - rows))
+        window = images[:, :, top : top + height, left : left + width]
+        return window if rows is None else window[rows]
+    images = images if rows is None else images[rows]
+    down, across = images.shape[2:]
+    return F.pad(images, (-left, left + width - across, -top, top + height - down))
 
 
 def copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:

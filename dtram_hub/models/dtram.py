@@ -11,30 +11,17 @@ steps and keeps every tensor, for training. `predict` takes only the steps that 
 a fixed number of steps, is the same network with `dynamic=False`.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_integer, check_number
-from . import checkpoint, input
+from . import checkpoint, input, seeing
 from .answer import ANSWERS, Widths
 from .arguments import NATIVE, check_arguments
 from .early_exit import predict
-from .encoder import (
-    create_encoder,
-    cut_after_map,
-    encode,
-    encode_and_classify,
-    encode_map,
-    encode_with_map,
-    feature_size,
-    map_channels,
-    map_index,
-    reads_locations,
-)
+from .encoder import create_encoder, cut_after_map, feature_size, map_channels, map_index, reads_locations
 from .glimpse import Images
 from .input import Given
+from .limits import Limits
 from .location import LOCATORS, Surroundings
 from .preprocessing import own_cfg
 from .records import Noise, Prediction, Rollout, Seen, State
@@ -213,26 +200,17 @@ class DTRAM(TimmModel):
         """
         return input.view(self, images, locations, rows)
 
+    def encode_view(self, view: Tensor, locations: Tensor | None) -> Seen:
+        """Encode views (N, C, S, S) of the context, or glimpses at `locations` (N, 2).
+
+        `Seen.cells` of a context is the map (N, K, h, w), not yet placed in the image.
+        """
+        return seeing.encode_view(self, view, locations)
+
     def see(self, images: Images, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
         """Encode one view of each row; arguments as in `view`."""
-        view, first = self.view(images, locations, rows), locations is None
-        if first and self.context_encoder is not None:
-            cells = encode_map(self.context_encoder, view, self.map_index)
-            return self._with_cells(images, Seen(cells.mean((2, 3))), cells)
-        classify = self.num_classes > 0 and (self.answer.asks_first if first else self.answer.asks_later)
-        if first and (self.answer.needs_map or self.locator.needs_map):
-            features, own, cells = encode_with_map(self.encoder, view, self.map_index, classify)
-            return self._with_cells(images, Seen(features, own), cells)
-        read = locations if self.encoder_reads_locations else None
-        if classify:
-            return Seen(*encode_and_classify(self.encoder, view, read))
-        return Seen(encode(self.encoder, view, read))
-
-    def _with_cells(self, images: Images, seen: Seen, cells: Tensor) -> Seen:
-        """Add the map (N, K, h, w) of the context view, its cells' centres and their evidence."""
-        grid, cells = tuple(cells.shape[2:]), cells.flatten(2).transpose(1, 2)
-        placed = input.place_cells(self, images, cells, grid)
-        return replace(seen, cells=cells, evidence=self.answer.evidence(cells), **placed)
+        seen = self.encode_view(self.view(images, locations, rows), locations)
+        return seen if seen.cells is None else seeing.place_cells(self, images, seen, rows)
 
     def begin(self, images: Images) -> State:
         """The state before the first step, for images from `open`."""
@@ -326,7 +304,12 @@ class DTRAM(TimmModel):
         return rollout(self, images, num_rollouts, noise, locations, std, through_views)
 
     def predict(
-        self, images: Given, stop_threshold: float | None = None, max_steps: int | None = None
+        self,
+        images: Given,
+        stop_threshold: float | None = None,
+        max_steps: int | None = None,
+        mean_steps: float | None = None,
+        deadline: float | None = None,
     ) -> Prediction:
         """Take the best actions and only the steps that each image needs, without gradients (section 3.3).
 
@@ -334,14 +317,14 @@ class DTRAM(TimmModel):
             images: as in `open`.
             stop_threshold: in [0, 1], in place of the model's own.
             max_steps: the largest number of steps, >= 1; `num_steps` by default.
+            mean_steps: in place of a threshold, the mean steps of these images, in [1, max_steps]. The image
+                that is least sure to stop takes the next step. An answer then depends on the other images.
+            deadline: seconds after the call, > 0. No step starts that would end later, by the times that
+                this model measured. The first step always runs.
 
         Raises:
-            ValueError: images as in `rollout`; a threshold outside of [0, 1]; max_steps below 1.
+            ValueError: images as in `rollout`; a value out of range; mean_steps of a RAM or with a threshold.
         """
-        stop_threshold = self.stop_threshold if stop_threshold is None else stop_threshold
-        max_steps = self.num_steps if max_steps is None else max_steps
-        images = self.open(images)
-        check_number("stop_threshold", stop_threshold, 0, 1)
-        check_integer("max_steps", max_steps, 1)
+        limits = Limits.of(self, stop_threshold, max_steps, mean_steps, deadline)
         with torch.no_grad():
-            return predict(self, images, stop_threshold, max_steps)
+            return predict(self, self.open(images), limits)

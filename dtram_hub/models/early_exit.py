@@ -1,24 +1,21 @@
-"""Prediction with early exit: every step computes only the images that have not stopped."""
+"""Prediction with early exit: every look computes only the images that go on."""
 
 import torch
 from torch import Tensor, nn
 
-from .records import Prediction
+from .input import is_recorded
+from .limits import Clock, Limits
+from .records import Prediction, State
+from .trace import Trace
 
 
-def is_recorded() -> bool:
-    """Whether torch records a graph: `torch.export`, ONNX or `torch.jit.trace`, but not `torch.compile`."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
-
-
-def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: int) -> Prediction:
+def predict(model: nn.Module, images: Tensor, limits: Limits) -> Prediction:
     """Take the best actions; the batch shrinks as images stop.
 
     Args:
         model: a DTRAM.
         images: as the model reads them.
-        stop_threshold: in [0, 1]. An image stops at the first step whose stop probability is above it.
-        max_steps: the largest number of steps of an image.
+        limits: when images stop.
 
     Raises:
         ValueError: a graph of a model with `dynamic=True` is being recorded.
@@ -28,34 +25,55 @@ def predict(model: nn.Module, images: Tensor, stop_threshold: float, max_steps: 
             "dynamic=True stops at a step that depends on the image, which no graph can; export with "
             "dynamic=False, or look by look with dtram_hub.models.export.export_looks."
         )
-    state, answered = model.begin(images), None
-    like, batch = state.hidden, state.hidden.shape[0]
-    steps = torch.full((batch,), max_steps, device=like.device)
-    locations = like.new_full((batch, max_steps, 2), torch.nan)
-    stop_probs = like.new_full((batch, max_steps), torch.nan)
-    looking = torch.arange(batch, device=like.device)
-    for t in range(max_steps):
-        location = model.best_location(state) if t else model.first_location(state)
-        if location is not None:
-            locations[looking, t] = location.to(locations.dtype)
-        state = model.advance(images, state, location)
-        if not model.dynamic or like.is_meta:  # a meta tensor has no value to compare
-            continue
-        probs = model.stop_logit(state, model.logits(state)).sigmoid()
-        stop_probs[looking, t] = probs.to(stop_probs.dtype)
-        going_on = probs <= stop_threshold
-        if t + 1 == max_steps or going_on.all():
-            continue
-        features = model.join_features(state)
-        answered = features.new_empty(batch, features.shape[1]) if answered is None else answered
-        steps[looking[~going_on]] = t + 1
-        answered[looking[~going_on]] = features[~going_on]
-        state = state.index(going_on)
-        looking = state.rows
-        if len(looking) == 0:
+    state, clock = model.begin(images), limits.clock(model)
+    trace = Trace(model, state.hidden, state.count, limits.max_steps)
+    take_looks = _stop_above_threshold if limits.mean_steps is None else _stop_the_surest
+    trace.finish(take_looks(images, state, trace, clock, limits))
+    return trace.prediction()
+
+
+def _stop_above_threshold(images: Tensor, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
+    """Every image stops at the first stop probability above the threshold; returns those that never did."""
+    for step in range(1, limits.max_steps + 1):
+        looked = state.count
+        state, probs = trace.look(images, state)
+        if step == limits.max_steps:
             break
-    features = model.join_features(state)
-    if answered is not None:
-        answered[looking] = features
-        features = answered
-    return Prediction(model.forward_head(features), steps, locations, stop_probs, features)
+        if probs is not None and not probs.is_meta:  # a meta tensor has no value to compare
+            goes_on = (probs <= limits.stop_threshold).cpu()  # the only wait for the device in a step
+            if not goes_on.all():
+                trace.finish(state.index(_where(~goes_on, state)))
+                state = state.index(_where(goes_on, state))
+        clock.measure(looked)
+        if state.count == 0 or not clock.allows(state.count):
+            break
+    return state
+
+
+def _stop_the_surest(images: Tensor, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
+    """All images together take a budget of looks; the next look is of the images least sure to stop.
+
+    A round takes half of the looks that are left, so that the images seen again are weighed again. It takes
+    more if the rounds to come could not take the rest.
+    """
+    state, probs = trace.look(images, state)
+    clock.measure(len(state))
+    left = int((limits.mean_steps - 1) * len(state) + 1e-6)
+    for rounds in range(limits.max_steps - 1, 0, -1):
+        chosen = max(-(-left // 2), -(-left // rounds))
+        if chosen == 0 or not clock.allows(chosen):
+            break
+        order = torch.where(state.looks < limits.max_steps, probs, torch.inf).cpu().argsort(stable=True)
+        again, rest = (
+            state.index(part.to(probs.device)) for part in order.split([chosen, len(order) - chosen])
+        )
+        more, probs_again = trace.look(images, again)
+        clock.measure(chosen)
+        rest_probs = probs[order[chosen:].to(probs.device)]
+        state, probs = State.cat([more, rest]), torch.cat([probs_again, rest_probs])
+        left -= chosen
+    return state
+
+
+def _where(chosen: Tensor, state: State) -> Tensor:
+    return chosen.nonzero().squeeze(1).to(state.hidden.device, non_blocking=True)

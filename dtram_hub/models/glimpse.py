@@ -20,9 +20,11 @@ Sizes = tuple[int, int] | Tensor
 CONTEXTS = ("crop", "resize", "fit", "none")
 
 
-def sizes_of(images: Images) -> Sizes:
-    """Height and width of all images, or of each."""
-    return tuple(images.shape[2:]) if isinstance(images, Tensor) else images.sizes
+def sizes_of(images: Images, rows: Tensor | None = None) -> Sizes:
+    """Height and width of all images, or of each, or of the image of each of `rows` (N,)."""
+    if isinstance(images, Tensor):
+        return tuple(images.shape[2:])
+    return images.sizes if rows is None else images.sizes[rows.cpu()]
 
 
 def context_extents(sizes: Sizes, context: str, size: int) -> Extents:
@@ -163,10 +165,9 @@ def retina(
     Returns:
         (N, scales * C, size, size), the narrowest glimpse first.
     """
-    sizes = sizes_of(images)
+    sizes = sizes_of(images, rows)
     if isinstance(sizes, Tensor):  # regions are read on the CPU
         locations, rows = locations.cpu(), None if rows is None else rows.cpu()
-        sizes = sizes if rows is None else sizes[rows]
     windows = [glimpse_extents(sizes, locations, crop * 2**k, mode) for k in range(scales)]
     found = [views(images, window, size, mode, rows, normalise) for window in windows]
     return found[0] if scales == 1 else torch.cat(found, dim=1)

@@ -56,6 +56,11 @@ class State:
     kept: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """N; unlike `len`, it does not become a constant in an exported graph."""
         return self.hidden.shape[0]
 
     def index(self, which: Tensor) -> "State":

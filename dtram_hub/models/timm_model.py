@@ -11,6 +11,7 @@ from . import checkpoint
 from .arguments import NATIVE, usual_side
 from .early_exit import predict
 from .encoder import load_encoder
+from .limits import Limits
 from .preprocessing import forget_names
 from .records import State
 
@@ -75,8 +76,7 @@ class TimmModel(nn.Module):
             ValueError: images that `open` does not take.
         """
         if not self.training:
-            images = self.open(images)
-            return predict(self, images, self.stop_threshold, self.num_steps).features
+            return predict(self, self.open(images), Limits.of(self)).features
         rollout = self.rollout(images, sample=True)
         stops = torch.arange(len(rollout.steps), device=rollout.steps.device), rollout.steps - 1
         # The logits have no gradient to the policies. DDP waits for all gradients, so these are set to zero.

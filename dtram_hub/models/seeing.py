@@ -1,0 +1,32 @@
+"""From a view to what the model sees: the encoder's features, logits and cells; functions of a DTRAM."""
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from . import input
+from .encoder import encode, encode_and_classify, encode_map, encode_with_map
+from .glimpse import Images
+from .records import Seen
+
+
+def encode_view(model: nn.Module, view: Tensor, locations: Tensor | None) -> Seen:
+    """As `DTRAM.encode_view`."""
+    first = locations is None
+    if first and model.context_encoder is not None:
+        cells = encode_map(model.context_encoder, view, model.map_index)
+        return Seen(cells.mean((2, 3)), cells=cells)
+    classify = model.num_classes > 0 and (model.answer.asks_first if first else model.answer.asks_later)
+    if first and (model.answer.needs_map or model.locator.needs_map):
+        return Seen(*encode_with_map(model.encoder, view, model.map_index, classify))
+    read = locations if model.encoder_reads_locations else None
+    if classify:
+        return Seen(*encode_and_classify(model.encoder, view, read))
+    return Seen(encode(model.encoder, view, read))
+
+
+def place_cells(model: nn.Module, images: Images, seen: Seen, rows: Tensor | None) -> Seen:
+    """Turn the map (N, K, h, w) of the context view into cells (N, L, K), with their centres and evidence."""
+    grid, cells = tuple(seen.cells.shape[2:]), seen.cells.flatten(2).transpose(1, 2)
+    placed = input.place_cells(model, images, cells, grid, rows)
+    return replace(seen, cells=cells, evidence=model.answer.evidence(cells), **placed)
