@@ -10,20 +10,8 @@ from pathlib import Path
 
 import click
 
-
-class ImageFile(click.ParamType):
-    """The path of a file. A pipe would never end to be read; a device might not."""
-
-    name = "file"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
-        if not path.is_file():  # `repr` keeps a hostile name off the terminal, unlike click's own messages
-            self.fail(f"{value!r} is no regular file." if path.exists() else f"{value!r} does not exist.")
-        return path
-
-
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the Hub."
 
@@ -59,9 +47,9 @@ def list_models(pattern: str, pretrained: bool) -> None:
     dtram list "*resnet*"
     dtram list --pretrained "dtram_glimpse*"
     """
-    from dtram_hub import cli
+    from dtram_hub.cli import facts
 
-    cli.list_models(pattern, pretrained)
+    facts.list_models(pattern, pretrained)
 
 
 @dtram.command(epilog=MODEL)
@@ -75,19 +63,28 @@ def info(model: str, as_json: bool) -> None:
     dtram info dtram_glimpse_mlp.mnist_dtram98
     dtram info runs/digits
     """
-    from dtram_hub import cli
+    from dtram_hub.cli import facts
 
-    cli.info(model, as_json)
+    facts.info(model, as_json)
 
 
 @dtram.command(epilog=MODEL)
 @click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=ImageFile())
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=NEW_FILE,
+    help="File for the answers: .jsonl, .csv or .parquet. A call that was cut off goes on.",
+)
 @click.option("--save", type=NEW_FOLDER, help="Folder for pictures of the glimpses.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.option(
+    "--top", type=click.IntRange(1), default=1, show_default=True, help="Number of classes per image."
+)
+@click.option(
     "--stop-threshold", type=click.FloatRange(0, 1), help="Lower stops earlier; the model's own by default."
 )
+@click.option("--mean-steps", type=float, help="Mean number of looks, in place of a threshold.")
 @click.option(
     "--max-steps", type=click.IntRange(1), help="Largest number of steps; the model's own by default."
 )
@@ -96,19 +93,27 @@ def info(model: str, as_json: bool) -> None:
     type=click.IntRange(1),
     help="Largest image that is decoded as a whole; 178,956,970 by default.",
 )
-@click.option("--device", default="cpu", show_default=True, help="For example cuda or mps.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per look.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode; one per processor by default.")
+@click.option("--device", default="auto", show_default=True, help="For example cpu, cuda or mps.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="That of the weights by default.",
+)
 def predict(**words) -> None:
     """Classify images: class, confidence and number of looks.
 
-    An image that cannot be answered is named, the others are answered, and the exit code is 1.
+    IMAGES are files, folders, patterns in quotes, and tables of paths (.csv, .parquet). An image that
+    cannot be answered is named, the others are answered, and the exit code is 1.
 
     \b
     dtram predict runs/birds wren.jpg jay.jpg --save glimpses
-    dtram predict my-name/birds *.jpg --json
+    dtram predict my-name/birds photos/ --out answers.parquet --mean-steps 1.5
     """
-    from dtram_hub import cli
+    from dtram_hub.cli import predict
 
-    sys.exit(1 if cli.predict(**words) else 0)
+    sys.exit(1 if predict.predict(**words) else 0)
 
 
 def script(name: str, summary: str, launched: bool = False) -> None:

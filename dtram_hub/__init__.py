@@ -13,10 +13,15 @@ from .models.dtram import DTRAM
 from .models.records import Prediction, Rollout
 
 __version__ = "0.1.0"
-__all__ = ["DTRAM", "Prediction", "Pyramid", "Rollout", "calibrate", "pull", "push"]
+__all__ = ["DTRAM", "Prediction", "Pyramid", "Rollout", "calibrate", "pull", "push", "stream"]
 
 # Imported at first use, because a model needs neither the Hub's client nor the model cards.
-_LATER = {"calibrate": ".inference.budget", "pull": ".sharing.pull", "push": ".sharing.push"}
+_LATER = {
+    "calibrate": ".inference.budget",
+    "pull": ".sharing.pull",
+    "push": ".sharing.push",
+    "stream": ".inference.stream",
+}
 
 moved.install(sys.modules[__name__])
 

@@ -33,7 +33,6 @@ MOVED = {  # old path -> new paths, searched in this order; all within dtram_hub
     "resume": ("learning.resume", "learning.shared_stages"),
     "small_encoders": ("models.small_encoders",),
     "sources": ("data.layouts", "data.sources"),
-    "stream": ("data.stream",),
 }
 
 

@@ -109,7 +109,6 @@ def test_a_users_mistakes_end_in_one_sentence(
     for words in [
         ("nope",),
         ("predict", DIGITS),
-        ("predict", DIGITS, "nowhere.jpg"),
         ("push", "nowhere", "me/x"),
     ]:
         assert dtram(*words)[0] == 2

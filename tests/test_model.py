@@ -315,6 +315,7 @@ def test_public_names() -> None:
         "calibrate",
         "pull",
         "push",
+        "stream",
     }
 
 

@@ -22,7 +22,7 @@ from dtram_hub.data.canvas import Form, box_in
 from dtram_hub.data.loader import train_loader
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Split, join
-from dtram_hub.data.stream import decode_rows
+from dtram_hub.data.streaming import decode_rows
 from dtram_hub.images.pyramid import Pyramid
 from dtram_hub.sharing.cards import render_card
 from small_runs import SCRIPT

@@ -12,7 +12,7 @@ from PIL import Image
 from dtram_hub.data.canvas import Form
 from dtram_hub.data.sources import DataConfig, load
 from dtram_hub.data.splits import Data
-from dtram_hub.data.stream import Stream, decode_rows, divide
+from dtram_hub.data.streaming import Stream, decode_rows, divide
 from folders import make_cub, make_folder, photographs
 
 CLASSES = ["ant", "bee"]

@@ -21,7 +21,7 @@ from dtram_hub.data.loader import epoch_draws, train_loader
 from dtram_hub.data.sources import DataConfig
 from dtram_hub.data.sources import load as load_source
 from dtram_hub.data.splits import Data, join
-from dtram_hub.data.stream import Stream
+from dtram_hub.data.streaming import Stream
 from dtram_hub.models import checkpoint
 from folders import make_cub, make_folder, photographs, pixels, records
 from loopback_hub import LoopbackHub

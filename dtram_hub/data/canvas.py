@@ -69,7 +69,7 @@ class Canvas:
 
 
 def open_photograph(
-    source: Path | str | bytes | BinaryIO,
+    source: Path | str | bytes | BinaryIO | Image.Image,
     in_chans: int,
     *,
     least: int | None = None,
@@ -82,7 +82,7 @@ def open_photograph(
     side of the image and then crops the centre calls `centre` before.
 
     Args:
-        source: a path, the content of a file, or an open file.
+        source: a path, the content of a file, an open file, or an image of Pillow, which stays open.
         in_chans: 1 for grey, 3 for RGB.
         least: a side in pixels; a larger JPEG may be decoded at a fraction of its size, but not below this.
         most_pixels: a small file may claim to hold a large image, to fill the memory.
@@ -97,6 +97,8 @@ def open_photograph(
             without a known range.
     """
     try:
+        if isinstance(source, Image.Image):
+            return _as_photograph(source, in_chans, levels)
         with _header(source, most_pixels) as image:
             if least is not None:
                 image.draft("L" if in_chans == 1 else "RGB", (least, least))
@@ -258,7 +260,7 @@ def _formats() -> list[str]:
 
 def _as_photograph(image: Image.Image, in_chans: int, levels: tuple[float, float] | None) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
-    wide_colours = not image.mode.startswith("I") and WIDE.search(str(image.tile))
+    wide_colours = not image.mode.startswith("I") and WIDE.search(str(getattr(image, "tile", "")))
     image, highest = ImageOps.exif_transpose(image), DIM
     if levels is not None and image.mode.startswith(("F", "I")):
         image = _between(image, *levels)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from .augment import Augmentation
 from .splits import Joined, Split, index_batches
-from .stream import Stream
+from .streaming import Stream
 
 ORDER, DRAWS = (), (1,)  # spawn keys: each use has its own random numbers
 

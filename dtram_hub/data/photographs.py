@@ -18,7 +18,7 @@ from .config import DataConfig
 from .layouts import open_hub, open_stream
 from .ragged_cache import load_photographs
 from .splits import Data, Split, hold_out
-from .stream import Stream, decode_rows, divide, label_fault
+from .streaming import Stream, decode_rows, divide, label_fault
 
 logger = get_logger(__name__)
 

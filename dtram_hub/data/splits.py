@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_choice
 from ..images.ragged import Ragged
-from .stream import Stream
+from .streaming import Stream
 
 
 @dataclass

@@ -1,91 +1,44 @@
-"""Answers to photographs, one at a time: every file has either an answer or a reason why there is none."""
+"""Answers in words and pictures: what an outcome means to a person, or to a program that reads rows."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.canvas import MOST_DECODED, UnreadableImage
 from ..models.dtram import DTRAM
 from ..models.records import Prediction
-from .prepare import Preparation, Prepared
+from .prepare import Preparation
+from .stream import Outcome
 
 
-class NoAnswer(ValueError):
-    """A file has no answer. The message goes on after the file's name."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer of a model to one file.
-
-    path: the file.
-    prepared: the image, as the model read it.
-    found: the prediction, of finite logits.
-    """
-
-    path: Path
-    prepared: Prepared
-    found: Prediction
-
-    def row(self, names: list[str] | None) -> dict:
-        """The answer as a JSON object; `names` are the names of the classes."""
-        probs = self.found.logits[0].float().softmax(-1)
-        index, steps = int(probs.argmax()), int(self.found.steps)
-        return {
-            "image": str(self.path),
-            "class": names[index] if names else str(index),
-            "index": index,
-            "confidence": round(float(probs[index]), 4),
-            "steps": steps,
-            "locations": [
-                None if location.isnan().any() else [round(value, 4) for value in location.tolist()]
-                for location in self.found.locations[0, :steps]
-            ],
-        }
-
-
-class Answerer:
-    """A model that answers files.
+def row_of(found: Prediction, names: list[str] | None, top: int = 1) -> dict:
+    """An answer as a JSON object.
 
     Args:
-        model: a DTRAM in evaluation mode, on its device.
-        stop_threshold, max_steps: as in `DTRAM.predict`.
-        most_pixels: of a file that is decoded as a whole.
-
-    Raises:
-        ValueError: the model has no classes, or takes images of other than one or three channels.
+        found: the prediction of one image, of finite logits.
+        names: the names of the classes; None if they have none.
+        top: the number of classes to list; with 1 there is no list.
     """
+    probs = found.logits[0].float().softmax(-1)
+    steps = int(found.steps)
+    confidences, indices = (part.tolist() for part in probs.topk(min(top, len(probs))))
+    row = {
+        "class": _name(indices[0], names),
+        "index": indices[0],
+        "confidence": round(confidences[0], 4),
+        "steps": steps,
+        "locations": [
+            None if location.isnan().any() else [round(value, 4) for value in location.tolist()]
+            for location in found.locations[0, :steps]
+        ],
+    }
+    if top > 1:
+        row["top"] = [
+            {"class": _name(index, names), "index": index, "confidence": round(confidence, 4)}
+            for index, confidence in zip(indices, confidences, strict=True)
+        ]
+    return row
 
-    def __init__(
-        self,
-        model: DTRAM,
-        stop_threshold: float | None = None,
-        max_steps: int | None = None,
-        most_pixels: int = MOST_DECODED,
-    ):
-        if not model.num_classes:
-            raise ValueError("the model has num_classes=0, and no answer to give.")
-        if model.in_chans not in (1, 3):
-            raise ValueError(f"the model has in_chans={model.in_chans}; photographs have 1 or 3 channels.")
-        self.model, self.stop_threshold, self.max_steps = model, stop_threshold, max_steps
-        self.preparation = Preparation(model, most_pixels)
 
-    def answer(self, path: Path) -> Answer:
-        """Answer one photograph.
-
-        Raises:
-            NoAnswer: the file is unreadable, or too large for the memory, or the logits are not finite.
-        """
-        try:
-            prepared = self.preparation.open(path)
-            found = self.model.predict(prepared.images, self.stop_threshold, self.max_steps)
-        except UnreadableImage as error:
-            raise NoAnswer(f"is no readable image ({error})") from None
-        except (MemoryError, RuntimeError) as error:  # torch has no other kind for a full memory of the CPU
-            reason = str(error).partition("\n")[0] or "no memory is left"
-            raise NoAnswer(f"could not be answered ({type(error).__name__}: {reason})") from None
-        if not found.logits.isfinite().all():
-            raise NoAnswer("has no answer: the model's logits are not finite")
-        return Answer(path, prepared, found)
+def _name(index: int, names: list[str] | None) -> str:
+    return names[index] if names else str(index)
 
 
 def class_names(model: DTRAM) -> list[str] | None:
@@ -98,14 +51,16 @@ def sentence(row: dict) -> str:
     """The row of an answer in words."""
     looks = f"{row['steps']} look{'s' * (row['steps'] > 1)}"
     picture = f", {row['picture']}" if "picture" in row else ""
-    return f"{row['image']}: {row['class']} ({100 * row['confidence']:.0f} %), {looks}{picture}"
+    classes = row.get("top", [row])
+    named = ", ".join(f"{each['class']} ({100 * each['confidence']:.0f} %)" for each in classes)
+    return f"{row['image']}: {named}, {looks}{picture}"
 
 
-def draw(target: Path, answer: Answer, answerer: Answerer, caption: str) -> None:
-    """Write a picture of one image with its glimpses."""
+def draw(target: Path, outcome: Outcome, preparation: Preparation, caption: str) -> None:
+    """Write a picture of an answered image with its glimpses."""
     from ..plots import plot_glimpses  # needs matplotlib, unlike answers
 
-    pixels, scale = answerer.preparation.shown(answer.prepared)
-    locations, steps = answer.found.locations.cpu(), answer.found.steps.cpu()
-    crop = answerer.model.glimpse_crop * scale
-    plot_glimpses(target, [pixels], locations, steps, [caption], crop, per_row=1, side=4)
+    pixels, scale = preparation.shown(outcome.image)
+    crop = preparation.model.glimpse_crop * scale
+    found = outcome.found
+    plot_glimpses(target, [pixels], found.locations, found.steps, [caption], crop, per_row=1, side=4)

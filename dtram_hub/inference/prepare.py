@@ -1,8 +1,10 @@
-"""From a file to what a model reads: a square as timm prepares it, the fitted image, or the file as it is."""
+"""From what users give to what a model reads: a square as timm makes it, the fitted image, or all pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +12,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from ..data.canvas import MOST_DECODED, UnreadableImage, centre, fitted, open_photograph
-from ..images.pyramid import SHOWN_SIDE, Pyramid, small_copy
+from ..data.canvas import MOST_DECODED, UnreadableImage, centre, fitted, open_photograph, read_content
+from ..images.pyramid import SHOWN_SIDE, Pyramid, as_pyramid, small_copy
 from ..images.tiff import is_tiff, open_tiff
 from ..images.views import as_torch, level_range
 from ..models.dtram import DTRAM
@@ -19,29 +21,28 @@ from ..models.dtram import DTRAM
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image, ready to be answered.
+    """One image, ready to be looked at.
 
-    images: a batch of one, as `DTRAM.open` takes it.
+    image: stored pixels (C, S, S) uint8, an image of any size, or a tensor as it was given.
     warning: why the pixels may be wrong, or "".
     """
 
-    images: Tensor | list[Pyramid]
-    warning: str
+    image: Tensor | Pyramid
+    warning: str = ""
 
 
 class Preparation:
-    """How a model wants its files.
+    """How a model wants its images.
 
     Args:
-        model: a DTRAM of one or three channels.
+        model: a DTRAM. Files and photographs need one of one or three channels.
         most_pixels: of a file that is decoded as a whole.
     """
 
     def __init__(self, model: DTRAM, most_pixels: int = MOST_DECODED):
         self.model, self.most_pixels = model, most_pixels
-        self.device = next(model.parameters()).device
         config = resolve_model_data_config(model)
-        self.transform = create_transform(**config, is_training=False)
+        self.transform = create_transform(**config, is_training=False, normalize=False)
         self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
         self.form = self._square
         if model.context == "fit":
@@ -49,27 +50,46 @@ class Preparation:
         if model.image_size is None:
             self.form = self._as_it_is
 
-    def open(self, path: Path) -> Prepared:
-        """Read one file, or only its header if it can be read by region.
+    def __call__(self, given: Any) -> Prepared:
+        """Prepare one image.
+
+        Args:
+            given: a path, the content of a file, a photograph of Pillow, a row of `datasets` with one of
+                these; or pixels, as in `DTRAM.open`: a tensor (C, H, W), an array-like (H, W, C), a pyramid.
 
         Raises:
-            UnreadableImage: as in `open_photograph` and `open_tiff`.
+            UnreadableImage: a file as in `open_photograph` and `open_tiff`.
+            ValueError: pixels as in `Pyramid`.
         """
+        if isinstance(given, Mapping):
+            given = given["image"] if "image" in given else read_content(given)
+        if isinstance(given, str | Path):
+            return self.open(Path(given))
+        if isinstance(given, bytes | Image.Image):
+            return self._formed(self._decoded(given))
+        if isinstance(given, Tensor):
+            as_pyramid(given[:, :1, :1]) if given.ndim == 3 else as_pyramid(given)  # its shape alone
+            return Prepared(given)
+        return Prepared(as_pyramid(given))
+
+    def open(self, path: Path) -> Prepared:
+        """Read one file, or only its header if it can be read by region; errors as above."""
         large = self._by_region(path)
         if large is not None and self.model.image_size is None:
-            return Prepared([large], "")
-        photograph = self._decoded(path) if large is None else self._small_copy(large)
+            return Prepared(large)
+        return self._formed(self._decoded(path) if large is None else self._small_copy(large))
+
+    def _formed(self, photograph: Image.Image) -> Prepared:
         return Prepared(self.form(photograph), photograph.info.get("warning", ""))
 
     def _square(self, photograph: Image.Image) -> Tensor:
-        image = self.transform(centre(photograph) if self.keeps_centre else photograph)
-        return image[None].to(self.device)
+        return self.transform(centre(photograph) if self.keeps_centre else photograph)
 
-    def _longer_side(self, photograph: Image.Image) -> list[Pyramid]:
+    def _longer_side(self, photograph: Image.Image) -> Pyramid:
         return self._as_it_is(fitted(photograph, self.model.image_size))
 
-    def _as_it_is(self, photograph: Image.Image) -> list[Pyramid]:
-        return [Pyramid([np.asarray(photograph)])]
+    def _as_it_is(self, photograph: Image.Image) -> Pyramid:
+        return Pyramid([np.asarray(photograph)])
 
     def _by_region(self, path: Path) -> Pyramid | None:
         """A large TIFF; None for all other files, and without tifffile."""
@@ -80,13 +100,13 @@ class Preparation:
         except ImportError:
             return None
 
-    def _decoded(self, path: Path) -> Image.Image:
+    def _decoded(self, source: Path | bytes | Image.Image) -> Image.Image:
         try:
             return open_photograph(
-                path, self.model.in_chans, most_pixels=self.most_pixels, levels=self.model.levels
+                source, self.model.in_chans, most_pixels=self.most_pixels, levels=self.model.levels
             )
         except UnreadableImage as error:
-            if not is_tiff(path) or find_spec("tifffile"):
+            if not isinstance(source, Path) or not is_tiff(source) or find_spec("tifffile"):
                 raise
             hint = "pip install 'dtram-hub[large]' reads a TIFF by region"
             raise UnreadableImage(f"{error}; {hint}") from error
@@ -96,16 +116,12 @@ class Preparation:
         pixels = self._eight_bits(small_copy(image, 2 * self.model.image_size))
         return Image.fromarray(pixels[:, :, 0] if self.model.in_chans == 1 else pixels)
 
-    def shown(self, prepared: Prepared) -> tuple[Tensor, float]:
-        """The image as people see it, (C, h, w) uint8, and its pixels for one of the image's."""
-        images = prepared.images
-        if isinstance(images, Tensor):
-            mean, std = (
-                torch.tensor(self.model.pretrained_cfg[key]).view(-1, 1, 1) for key in ("mean", "std")
-            )
-            return ((images[0].cpu() * std + mean) * 255).round().clamp(0, 255).byte(), 1.0
-        pixels = self._eight_bits(small_copy(images[0], SHOWN_SIDE))
-        return torch.tensor(pixels).permute(2, 0, 1), len(pixels) / images[0].size[0]
+    def shown(self, image: Tensor | Pyramid) -> tuple[Tensor, float]:
+        """A prepared file as people see it, (C, h, w) uint8, and its pixels for one of the image's."""
+        if isinstance(image, Tensor):
+            return image, 1.0
+        pixels = self._eight_bits(small_copy(image, SHOWN_SIDE))
+        return torch.tensor(pixels).permute(2, 0, 1), len(pixels) / image.size[0]
 
     def _eight_bits(self, pixels: np.ndarray) -> np.ndarray:
         black, white = level_range(as_torch(pixels.dtype), self.model.levels)

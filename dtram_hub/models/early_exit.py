@@ -60,7 +60,7 @@ def _stop_the_surest(images: Tensor, state: State, trace: Trace, clock: Clock, l
     clock.measure(len(state))
     left = int((limits.mean_steps - 1) * len(state) + 1e-6)
     for rounds in range(limits.max_steps - 1, 0, -1):
-        chosen = max(-(-left // 2), -(-left // rounds))
+        chosen = min(state.count, max(-(-left // 2), -(-left // rounds)))
         if chosen == 0 or not clock.allows(chosen):
             break
         order = torch.where(state.looks < limits.max_steps, probs, torch.inf).cpu().argsort(stable=True)

@@ -219,3 +219,11 @@ class Prediction:
     locations: Tensor
     stop_probs: Tensor
     features: Tensor
+
+    def to(self, device: torch.device | str) -> "Prediction":
+        """Move all tensors to a device."""
+        return Prediction(*(tensor.to(device) for tensor in vars(self).values()))
+
+    def of(self, image: int) -> "Prediction":
+        """The prediction of one image, as a batch of one."""
+        return Prediction(*(tensor[image : image + 1] for tensor in vars(self).values()))

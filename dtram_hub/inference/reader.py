@@ -1,0 +1,72 @@
+"""Reading ahead: images are prepared by threads while the model looks at others."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ..images.pyramid import UnreadableImage
+from .prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Read:
+    """One image of a stream, prepared, or the reason why it is not.
+
+    number: its place in the stream, counted from 0.
+    given: what the user gave; None if not even that could be had.
+    prepared: the image; None after an error.
+    error: why there is none, or "".
+    """
+
+    number: int
+    given: Any
+    prepared: Prepared | None
+    error: str = ""
+
+
+def read_ahead(
+    images: Iterable[Any], prepare: Callable[[Any], Prepared], workers: int, ahead: int
+) -> Iterator[Read]:
+    """Prepare images in their order, at most `ahead` of them before they are asked for.
+
+    The items of a sequence are fetched by the threads as well, so that one that cannot be had is an error of
+    its own. An error of any other iterable ends the stream. Closing the iterator ends the threads.
+
+    Args:
+        images: a sequence, or any iterable.
+        prepare: turns one item into an image.
+        workers: the number of threads.
+        ahead: the largest number of images that are prepared and not yet taken.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="dtram-read") as threads:
+        pending: deque[Future[Read]] = deque()
+        work = (threads.submit(_read, *task, prepare) for task in enumerate(_fetches(images)))
+        try:
+            pending.extend(itertools.islice(work, ahead))
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(itertools.islice(work, 1))
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _fetches(images: Iterable[Any]) -> Iterator[Callable[[], Any]]:
+    """A function for each item, which returns the item."""
+    if isinstance(images, Sequence) or (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+        return ((lambda number=number: images[number]) for number in range(len(images)))
+    return ((lambda item=item: item) for item in images)
+
+
+def _read(number: int, fetch: Callable[[], Any], prepare: Callable[[Any], Prepared]) -> Read:
+    given = None
+    try:
+        given = fetch()
+        return Read(number, given, prepare(given))
+    except UnreadableImage as error:
+        return Read(number, given, None, f"is no readable image ({error})")
+    except Exception as error:  # what users give may raise errors of every kind
+        text = str(error).partition("\n")[0] or "no reason is given"
+        return Read(number, given, None, f"cannot be prepared ({type(error).__name__}: {text})")
