@@ -82,7 +82,7 @@ def elsewhere(evaluator: Evaluator, validation: Split, test: Split) -> dict[str,
     places, counts = chosen.unique(dim=0, return_counts=True)
     usual = places[counts.argsort(descending=True)[: steps - 1]]
     fixed = torch.cat([torch.full((1, 2), torch.nan), usual]).expand(len(test), -1, -1)
-    logits, _ = evaluator.rollout(test, fixed)
+    logits = evaluator.full(test, fixed).logits
     found = {
         f"the same, glimpses at its {steps - 1} most usual places": as_answers(logits[:, -1], steps, test)
     }

@@ -1,4 +1,4 @@
-"""Evaluate a saved DT-RAM on one split, at several stop thresholds: accuracy and steps.
+"""Evaluate a saved DT-RAM on one split, at several budgets of steps: accuracy and steps, in one pass.
 
     python training/validate.py runs/digits [recipe.yaml] [key=value ...] [--split test]
 
@@ -7,25 +7,31 @@ The default recipe is that of the checkpoint; it names the data.
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import accelerate
+import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtram_hub.checks import check_choice
-from dtram_hub.data.splits import Data
+from dtram_hub.checks import check_choice, check_integer
+from dtram_hub.data.splits import Data, Split
 from dtram_hub.inference.answers import class_names
-from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.inference.budget import threshold_for
+from dtram_hub.learning.evaluation import Evaluator, FullPass
 from dtram_hub.learning.messages import show_messages
-from dtram_hub.learning.recipe import load_data, read_recipe, split_words
+from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, split_words
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.prompt import ending_in_a_sentence, printable, say
 
-THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+BUDGETS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5)  # mean steps; whole numbers follow up to T
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,38 +41,86 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="a directory with config.json and model.safetensors")
     parser.add_argument("words", nargs="*", metavar="recipe.yaml | key=value")
     parser.add_argument("--split", default="test", help="train, validation or test")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object per threshold, without a table"
-    )
+    parser.add_argument("--batch-size", type=int, help="images per look; four batches of training by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per row, without a table")
     args = parser.parse_intermixed_args(argv)  # overrides may follow an option
     show_messages(sys.stderr)
     with ending_in_a_sentence("validate.py"):
-        validate(args.checkpoint, args.words, args.split, args.json)
+        validate(args.checkpoint, args.words, args.split, args.batch_size, args.json)
 
 
-def validate(folder: str, words: list[str], split: str, as_json: bool) -> None:
-    """Print accuracy and steps of a checkpoint at every threshold; those of a RAM have none."""
+def validate(folder: str, words: list[str], split: str, batch_size: int | None, as_json: bool) -> None:
+    """Print accuracy and steps of a checkpoint at its own threshold and at budgets; a RAM has one row."""
     name, overrides = split_words(words)
-    model = checkpoint.load(folder)
+    model = checkpoint.load(folder).to(memory_format=torch.channels_last)
     recipe = read_recipe(name or Path(folder) / "recipe.yaml", overrides)
-    data = load_data(recipe)
-    check_choice("--split", split, data.splits)
+    batch_size = 4 * recipe.batch_size if batch_size is None else batch_size
+    check_integer("--batch-size", batch_size, 1)
+    data = load_split(recipe, split)
     check_classes(folder, model, data)
-    accelerator, images = Accelerator(), data.splits[split]
-    model.to(accelerator.device)
-    evaluator = Evaluator(model, accelerator, 4 * recipe.batch_size)
-    table = Table(title=Text(printable(f"{folder}: {len(images)} {split} images, each answered once")))
-    for heading in ("stop threshold", "mean steps", "accuracy"):
+    accelerator = Accelerator()
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // accelerator.num_processes))
+    evaluator = Evaluator(model.to(accelerator.device), accelerator, batch_size)
+    seen = evaluator.full(data.splits[split])
+    seen = without_faults(seen, data.splits[split], accelerator)
+    if accelerator.is_main_process:
+        show(folder, split, list(rows_of(seen, model)), as_json)
+
+
+def load_split(recipe: Recipe, split: str) -> Data:
+    """The data of a recipe; photographs are decoded when they are read, because they are read once.
+
+    Raises:
+        ValueError: no such split, or as in `load_data`.
+    """
+    once = replace(recipe, data=replace(recipe.data, keep_decoded=False))
+    data = load_data(once)
+    check_choice("--split", split, data.splits)
+    # Which images a held-out split gets depends on which images are readable.
+    return load_data(recipe) if split in data.held_out and recipe.data.skip_broken else data
+
+
+def without_faults(seen: FullPass, split: Split, accelerator: Accelerator) -> FullPass:
+    """The results without those of unreadable images, which are counted."""
+    found = accelerate.utils.gather_object([split.faults()])
+    faults = {number: fault for part in found for number, fault in part.items()}
+    if not faults:
+        return seen
+    first = faults[min(faults)]
+    say(f"{len(faults)} of {len(split)} images are unreadable and left out; the first: {first}.", error=True)
+    readable = torch.ones(len(split), dtype=torch.bool)
+    readable[list(faults)] = False
+    return seen.take(readable)
+
+
+def rows_of(seen: FullPass, model: DTRAM) -> Iterator[dict]:
+    """A row at the model's own threshold, and one for each budget of mean steps, which these images set."""
+    own = {"stop_threshold": model.stop_threshold if model.dynamic else None, "budget": None}
+    yield own | seen.at(model).scores()
+    if not model.dynamic:
+        return
+    most = model.num_steps
+    for budget in sorted({budget for budget in (*BUDGETS, *range(1, most + 1)) if budget <= most}):
+        threshold = threshold_for(seen.stop_probs, budget)
+        yield {"stop_threshold": threshold, "budget": float(budget)} | seen.at_threshold(threshold).scores()
+
+
+def show(folder: str, split: str, rows: list[dict], as_json: bool) -> None:
+    """Print rows as JSON objects, or as a table."""
+    if as_json:
+        for row in rows:
+            say(json.dumps(row, allow_nan=False))
+        return
+    count = sum(rows[0]["step_histogram"].values())
+    table = Table(title=Text(printable(f"{folder}: {count} {split} images, each looked at once")))
+    for heading in ("mean steps wanted", "stop threshold", "mean steps", "accuracy"):
         table.add_column(heading, justify="right")
-    for threshold in sorted({*THRESHOLDS, model.stop_threshold}) if model.dynamic else [None]:
-        scores = evaluator.predict(images, threshold).scores()
-        if as_json and accelerator.is_main_process:
-            say(json.dumps({"stop_threshold": threshold} | scores, allow_nan=False))
-        shown = "none" if threshold is None else f"{threshold:.2f}"
-        mark = " (its own)" if threshold == model.stop_threshold else ""
-        table.add_row(shown + mark, f"{scores['mean_steps']:.2f}", f"{100 * scores['accuracy']:.2f} %")
-    if accelerator.is_main_process and not as_json:
-        Console().print(table)
+    for row in rows:
+        wanted = "its own threshold" if row["budget"] is None else f"{row['budget']:g}"
+        threshold = "none" if row["stop_threshold"] is None else f"{row['stop_threshold']:.4f}"
+        table.add_row(wanted, threshold, f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
+    Console().print(table)
 
 
 def check_classes(folder: str, model: DTRAM, data: Data) -> None:

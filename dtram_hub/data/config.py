@@ -29,6 +29,8 @@ class Origin:
     shuffle_buffer: number of undecoded images from which a stream picks its next one at random.
     levels: the levels of black and white in files of 16 bits or floats, such as [0, 4095]; 0 and 65535 by
         default. The model keeps them.
+    keep_decoded: whether to decode photographs once, into files that training reads; otherwise they are
+        decoded whenever they are read, by `workers`, for more photographs than a disk holds.
     cache: folder for decoded images; beside the Hub's cache by default.
     workers: number of processes that read and augment training images; 0 for the training process itself.
     """
@@ -42,6 +44,7 @@ class Origin:
     streaming: bool = False
     shuffle_buffer: int = 1000
     levels: list[float] | None = None
+    keep_decoded: bool = True
     cache: str | None = None
     workers: int = 0
 

@@ -12,13 +12,14 @@ from accelerate.logging import get_logger
 from torch import Tensor
 
 from ..prompt import printable
-from .cache import load_canvases
+from .cache import Canvases, load_canvases
 from .canvas import Form, box_in
 from .config import DataConfig
 from .layouts import open_hub, open_stream
 from .ragged_cache import load_photographs
 from .splits import Data, Split, hold_out
 from .streaming import Stream, decode_rows, divide, label_fault
+from .undecoded import Undecoded
 
 logger = get_logger(__name__)
 
@@ -67,9 +68,8 @@ def _decoded(
         config.check_regions()
     class_names = found["train"].features["label"].names
     splits, identity, broken, doubtful = {}, {}, [], []
-    keep = load_canvases if form.is_square else load_photographs
     for name in [name for name in ("train", "validation", "test") if name in found]:
-        canvases = keep(found[name], name, form, config.cache)
+        canvases = _canvases(found[name], name, config, form)
         given = found[name]["label"][:]
         faults = {i: label_fault(label, len(class_names)) for i, label in enumerate(given)} | canvases.faults
         faults = {i: fault for i, fault in faults.items() if fault}
@@ -92,10 +92,20 @@ def _decoded(
         logger.warning(f"data: {len(doubtful)} images may be wrong; {doubtful[0]}, for one")
     for name, split in splits.items():
         _check_classes(split, name, class_names, origin)
-    for name, fraction in _fractions(config).items():
-        if name not in splits:
-            splits["train"], splits[name] = hold_out(splits["train"], fraction, seed, name, class_names)
-    return Data(splits, class_names, len(broken), identity)
+    held_out = tuple(name for name in _fractions(config) if name not in splits)
+    for name in held_out:
+        fraction = _fractions(config)[name]
+        splits["train"], splits[name] = hold_out(splits["train"], fraction, seed, name, class_names)
+    return Data(splits, class_names, len(broken), identity, held_out)
+
+
+def _canvases(split: datasets.Dataset, name: str, config: DataConfig, form: Form) -> Canvases:
+    """The images of a split, decoded once, or whenever they are read."""
+    if config.keep_decoded:
+        keep = load_canvases if form.is_square else load_photographs
+        return keep(split, name, form, config.cache)
+    # To read all files for a checksum would take as long as an epoch.
+    return Canvases(Undecoded(split, form, config.skip_broken), {}, {}, split._fingerprint)
 
 
 def _boxes(split: datasets.Dataset, form: Form) -> Tensor | None:

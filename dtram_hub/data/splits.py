@@ -19,8 +19,8 @@ from .streaming import Stream
 class Split:
     """N images with their labels; a split and the splits held out of it share their canvases.
 
-    canvases: (M, C, S, S) uint8, in memory, mapped from a file, or composed when they are indexed; or
-        `Photographs` of any size.
+    canvases: (M, C, S, S) uint8, in memory, mapped from a file, or composed when they are indexed;
+        `Photographs` of any size; or `Undecoded` ones.
     labels: (N,) int64.
     difficulty: (N,) int64, if the source has one.
     rows: (N,) int64, the canvas of each image; None where M = N and canvas i is image i.
@@ -46,7 +46,14 @@ class Split:
         if hasattr(self.canvases, "shape"):
             return torch.tensor([self.canvases.shape[2:]])
         sizes = torch.as_tensor(self.canvases.sizes)
-        return sizes if self.rows is None else sizes[self.rows]
+        return sizes if self.rows is None or len(sizes) == 1 else sizes[self.rows]
+
+    def faults(self) -> dict[int, str]:
+        """Why images are unreadable, by index, of those that were decoded when they were read."""
+        found = getattr(self.canvases, "faults", {})
+        if self.rows is None or not found:
+            return found
+        return {i: found[row] for i, row in enumerate(self.rows.tolist()) if row in found}
 
     def take(self, index: Tensor) -> "Split":
         """A split of the images at `index`, (K,) int64 or a mask (N,) bool, on the same canvases."""
@@ -96,12 +103,14 @@ class Data:
     skipped: number of unreadable images that were left out.
     identity: a checksum of images and labels for each split as it was read, or a stream's commit; two sources
         with the same identities and class names hold the same data. Empty for generated data.
+    held_out: names of the splits that the source lacks, and which were held out of train.
     """
 
     splits: dict[str, Split | Stream]
     class_names: list[str]
     skipped: int = 0
     identity: dict[str, str] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
 
 
 def join(splits: dict[str, Split | Stream], names: list[str]) -> Split | Joined | Stream:

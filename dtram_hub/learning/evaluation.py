@@ -1,6 +1,7 @@
 """Evaluation: the answers, locations and stops of a model on a whole split."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..data.splits import Split, index_batches
+from ..inference.pace import Threshold
+from ..inference.pool import Pool
 from ..models.dtram import DTRAM
+from ..models.limits import Limits
+from ..models.stopping import first_stop
 
 
 @dataclass
@@ -41,6 +46,42 @@ class Answers:
 
 
 @dataclass
+class FullPass:
+    """All T steps of a model for the N images of a split, in the split's order.
+
+    logits (N, T, C), stop_probs (N, T), locations (N, T, 2): as in `Rollout`, with probabilities.
+    labels (N,) int64: the right classes.
+    """
+
+    logits: Tensor
+    stop_probs: Tensor
+    locations: Tensor
+    labels: Tensor
+
+    def at_threshold(self, stop_threshold: float) -> Answers:
+        """The answers of `Evaluator.predict` at a stop threshold, for a DT-RAM."""
+        return self.at_steps(first_stop(self.stop_probs > stop_threshold))
+
+    def at_steps(self, steps: Tensor) -> Answers:
+        """The answers after `steps` (N,) int64 in 1..T."""
+        most = self.stop_probs.shape[1]
+        taken = torch.arange(most) < steps[:, None]
+        logits = self.logits[torch.arange(len(steps)), steps - 1]
+        locations = self.locations.masked_fill(~taken[:, :, None], torch.nan)
+        return Answers(logits, steps, locations, self.stop_probs.masked_fill(~taken, torch.nan), self.labels)
+
+    def at(self, model: DTRAM) -> Answers:
+        """The answers of a model with its own threshold, or after all steps of a RAM."""
+        if model.dynamic:
+            return self.at_threshold(model.stop_threshold)
+        return self.at_steps(torch.full_like(self.labels, self.stop_probs.shape[1]))
+
+    def take(self, kept: Tensor) -> "FullPass":
+        """The images at `kept`, a mask (N,) bool."""
+        return FullPass(*(tensor[kept] for tensor in vars(self).values()))
+
+
+@dataclass
 class Evaluator:
     """Runs a model over a split, shared among processes. Every process gets all results, on the CPU.
 
@@ -58,34 +99,42 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
-        """`DTRAM.predict` for every image of a split."""
-        parts = []
-        for _, images in self.batches(split):
-            found = self.model.predict(images, stop_threshold)
-            parts.append([found.logits.float(), found.steps, found.locations, found.stop_probs])
-        return Answers(*self._gather(parts, len(split)), labels=split.labels)
+        """`DTRAM.predict` for every image of a split; images that stop make room for others."""
+        limits = Limits.of(self.model, stop_threshold)
+        pool = Pool(self.model, self.batch_size, limits.max_steps, Threshold(limits.stop_threshold))
+        finished, start = [], 0
+        for index, images in self.batches(split):
+            finished += pool.admit(list(range(start, start + len(index))), self.model.open(images))
+            finished += pool.full_glimpses()
+            start += len(index)
+        finished += pool.drain()
+        if failed := [batch.error for batch in finished if batch.error]:
+            raise ValueError(f"an image {failed[0]}.")
+        order = torch.tensor([key for batch in finished for key in batch.keys]).argsort()
+        names = ("logits", "steps", "locations", "stop_probs")
+        joined = [torch.cat([getattr(batch.found, name) for batch in finished])[order] for name in names]
+        joined[0] = joined[0].float()
+        return Answers(*self._gather(joined, len(split)), labels=split.labels)
 
     @torch.no_grad()
-    def rollout(self, split: Split, locations: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def full(self, split: Split, locations: Tensor | None = None) -> FullPass:
         """All T steps of every image, so that any stop policy can be applied afterwards.
 
         Args:
             split: N images.
             locations: (N, T, 2) locations to look at instead of the model's.
-
-        Returns:
-            logits (N, T, C) and stop probabilities (N, T), float32, after each step.
         """
         parts = []
         for index, images in self.batches(split):
             given = None if locations is None else locations[index].to(self.accelerator.device)
-            rollout = self.model.rollout(images, locations=given)
-            parts.append([rollout.logits, rollout.stop_logits.sigmoid()])
-        logits, stop_probs = self._gather(parts, len(split))
-        return logits, stop_probs
+            found = self.model.rollout(images, locations=given)
+            seen = [found.logits, found.stop_logits.sigmoid(), found.locations]
+            parts.append([tensor.cpu() for tensor in seen])
+        joined = [torch.cat(column) for column in zip(*parts, strict=True)]
+        return FullPass(*self._gather(joined, len(split)), labels=split.labels)
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of a split: indices and stored images.
+        """This process's share of a split: indices and stored images. The next batch is read meanwhile.
 
         The first images are repeated at the end, so that all processes have equally many.
         """
@@ -93,12 +142,19 @@ class Evaluator:
         world = self.accelerator.num_processes
         padded = torch.arange(-(-len(split) // world) * world) % len(split)
         mine = padded[self.accelerator.process_index :: world]
-        for i in index_batches(len(mine), self.batch_size, seed=None):
-            yield mine[i], split.at(mine[i]).to(self.accelerator.device)
+        with ThreadPoolExecutor(1) as thread:
+            coming = None
+            for i in index_batches(len(mine), self.batch_size, seed=None):
+                next_one = mine[i], thread.submit(split.at, mine[i])
+                if coming is not None:
+                    yield coming[0], coming[1].result().to(self.accelerator.device)
+                coming = next_one
+            yield coming[0], coming[1].result().to(self.accelerator.device)
 
-    def _gather(self, parts: list[list[Tensor]], count: int) -> list[Tensor]:
-        """Join the batches of all processes, in the order of the split and without repeated images."""
-        joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-        world = self.accelerator.num_processes
-        gathered = [self.accelerator.gather(tensor).unflatten(0, (world, -1)) for tensor in joined]
+    def _gather(self, mine: list[Tensor], count: int) -> list[Tensor]:
+        """Join the results of all processes, in the order of the split and without repeated images."""
+        world, device = self.accelerator.num_processes, self.accelerator.device
+        if world == 1:
+            return [tensor[:count] for tensor in mine]
+        gathered = [self.accelerator.gather(tensor.to(device)).unflatten(0, (world, -1)) for tensor in mine]
         return [tensor.transpose(0, 1).flatten(0, 1)[:count].cpu() for tensor in gathered]

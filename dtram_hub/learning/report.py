@@ -16,11 +16,10 @@ from ..models import checkpoint
 from ..models.dtram import DTRAM
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.glimpse import reach_of
-from ..models.stopping import first_stop
 from ..prompt import printable
 from .curriculum import Stage, set_steps
-from .evaluation import Answers, Evaluator
-from .metrics import accuracy_at, confidences, threshold_curve
+from .evaluation import Answers, Evaluator, FullPass
+from .metrics import confidences, threshold_curve
 from .pictures import draw
 from .pointing import oracle, pointing
 from .run_folder import RunFolder
@@ -54,14 +53,17 @@ def write_report(
     test, compute = data.splits["test"], count_compute(evaluator.model)
     rows, curves = [], {}
     for stage in stages:
-        budget = _take_stage(folder, evaluator, data, stage, mean_steps)
-        answers = evaluator.predict(test)
-        held_out = evaluator.predict(data.splits["validation"])
+        set_steps(evaluator.model, stage)
+        checkpoint.load_weights(evaluator.model, folder.stage_weights(stage.name))
+        held_out = evaluator.full(data.splits["validation"])
+        budget = _set_budget(evaluator.model, held_out, mean_steps) if stage.dynamic and mean_steps else None
+        seen = evaluator.full(test)
+        answers = seen.at(evaluator.model)
         found = _pointing(evaluator.model, test, answers.locations)
-        rows.append(_stage_row(stage, answers, held_out, compute) | found)
+        rows.append(_stage_row(stage, answers, held_out.at(evaluator.model), compute) | found)
         if stage.num_steps == stages[-1].num_steps > 1:
             compare = _compare_dtram if stage.dynamic else _compare_ram
-            more_rows, more_curves = compare(evaluator, test, stage, answers, curves)
+            more_rows, more_curves = compare(evaluator, test, stage, seen, curves)
             rows, curves = rows + more_rows, curves | more_curves
     metrics = {
         "results": rows,
@@ -83,18 +85,10 @@ def write_report(
     return metrics
 
 
-def _take_stage(
-    folder: RunFolder, evaluator: Evaluator, data: Data, stage: Stage, mean_steps: float | None
-) -> Budget | None:
-    """Load the weights of a stage into the model, and set the stop threshold for a budget."""
-    model = evaluator.model
-    set_steps(model, stage)
-    checkpoint.load_weights(model, folder.stage_weights(stage.name))
-    if not (stage.dynamic and mean_steps):
-        return None
-    _, stop_probs = evaluator.rollout(data.splits["validation"])
-    model.stop_threshold = threshold_for(stop_probs, mean_steps)
-    budget = expect_budget(stop_probs, model.stop_threshold, mean_steps)
+def _set_budget(model: DTRAM, held_out: FullPass, mean_steps: float) -> Budget:
+    """Set the stop threshold for a budget of mean steps on validation images."""
+    model.stop_threshold = threshold_for(held_out.stop_probs, mean_steps)
+    budget = expect_budget(held_out.stop_probs, model.stop_threshold, mean_steps)
     logger.info(str(budget))
     return budget
 
@@ -119,31 +113,32 @@ def print_table(metrics: dict, folder: RunFolder) -> None:
 
 
 def _compare_ram(
-    evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, _: Curves
+    evaluator: Evaluator, test: Split, stage: Stage, seen: FullPass, _: Curves
 ) -> tuple[list[dict], Curves]:
     """Rows of the longest RAM with other locations, and its curve with a threshold on the confidence."""
-    name = f"RAM {stage.num_steps}"
-    logits, _ = evaluator.rollout(test)
-    curves = {f"softmax threshold on {name}": threshold_curve(confidences(logits), logits, test.labels)}
+    name, labels = f"RAM {stage.num_steps}", test.labels
+    curve = threshold_curve(confidences(seen.logits), seen.logits, labels)
+    curves = {f"softmax threshold on {name}": curve}
     random = _random_locations(len(test), stage.num_steps)
     rows, others = [], {"anywhere": random, "at the centre": torch.zeros_like(random)}
     if test.boxes is not None:
         first = int(evaluator.model.context != "none")
-        others["led to the truth first"] = oracle(answers.locations, test.boxes, first)
+        others["led to the truth first"] = oracle(seen.locations, test.boxes, first)
     for title, locations in others.items():
-        moved, _ = evaluator.rollout(test, locations)
-        row = _comparison_row(f"{name}, glimpses {title}", stage, answers.steps, moved, test.labels)
+        answers = evaluator.full(test, locations).at(evaluator.model)
+        row = _comparison_row(f"{name}, glimpses {title}", stage, answers)
         rows.append(row | _pointing(evaluator.model, test, locations))
     return rows, curves
 
 
 def _compare_dtram(
-    evaluator: Evaluator, test: Split, stage: Stage, answers: Answers, ram_curves: Curves
+    evaluator: Evaluator, test: Split, stage: Stage, seen: FullPass, ram_curves: Curves
 ) -> tuple[list[dict], Curves]:
     """Rows of other stops and other locations at the DT-RAM's mean steps; the curves of the DT-RAM."""
-    logits, stop_probs = evaluator.rollout(test)
-    fixed = {"softmax threshold on the DT-RAM": threshold_curve(confidences(logits), logits, test.labels)}
-    learned = {"learned stops of the DT-RAM": threshold_curve(stop_probs, logits, test.labels)}
+    logits, labels, model = seen.logits, test.labels, evaluator.model
+    fixed = {"softmax threshold on the DT-RAM": threshold_curve(confidences(logits), logits, labels)}
+    learned = {"learned stops of the DT-RAM": threshold_curve(seen.stop_probs, logits, labels)}
+    answers = seen.at(model)
     mean_steps = answers.scores()["mean_steps"]
     rows = [  # a threshold on the confidence, for the RAM (Table 7) and for the DT-RAM
         {
@@ -156,11 +151,10 @@ def _compare_dtram(
         for title, curve in (ram_curves | fixed).items()
     ]
     shuffled = answers.steps[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))]
-    moved, moved_probs = evaluator.rollout(test, _random_locations(len(test), stage.num_steps))
-    stops = first_stop(moved_probs > evaluator.model.stop_threshold)
+    moved = evaluator.full(test, _random_locations(len(test), stage.num_steps))
     rows += [
-        _comparison_row("DT-RAM, its stops dealt at random", stage, shuffled, logits, test.labels),
-        _comparison_row("DT-RAM, glimpses anywhere", stage, stops, moved, test.labels),
+        _comparison_row("DT-RAM, its stops dealt at random", stage, seen.at_steps(shuffled)),
+        _comparison_row("DT-RAM, glimpses anywhere", stage, moved.at(model)),
     ]
     return rows, fixed | learned
 
@@ -195,13 +189,14 @@ def _stage_row(stage: Stage, answers: Answers, held_out: Answers, compute: Compu
     }
 
 
-def _comparison_row(title: str, stage: Stage, steps: Tensor, logits: Tensor, labels: Tensor) -> dict:
+def _comparison_row(title: str, stage: Stage, answers: Answers) -> dict:
+    scores = answers.scores()
     return {
         "model": title,
         "kind": "comparison",
         "stage": stage.name,
-        "mean_steps": steps.double().mean().item(),
-        "accuracy": accuracy_at(logits, labels, steps),
+        "mean_steps": scores["mean_steps"],
+        "accuracy": scores["accuracy"],
     }
 
 
