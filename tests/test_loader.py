@@ -30,22 +30,22 @@ def assert_equal(found: list, expected: list) -> None:
 def test_every_image_comes_once_as_it_is() -> None:
     split = make_split()
     batches = epoch(split)
-    assert [len(labels) for _, labels in batches] == [8] * 6
-    order = torch.cat([labels for _, labels in batches])
+    assert [len(labels) for _, labels, _ in batches] == [8] * 6
+    order = torch.cat([labels for _, labels, _ in batches])
     assert len(order.unique()) == 48
     assert order.tolist() != sorted(order.tolist())
-    for images, labels in batches:
+    for images, labels, _ in batches:
         assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
         assert torch.equal(images, split.at(labels))
     assert len(train_loader(split, 8, seed=KEY)) == 6
-    assert [len(labels) for _, labels in epoch(make_split(5))] == [5]  # fewer than one batch
+    assert [len(labels) for _, labels, _ in epoch(make_split(5))] == [5]  # fewer than one batch
 
 
 def test_the_order_is_that_of_torch_for_the_seed_of_the_key() -> None:
     # An order is part of what makes a run repeatable: this one is that of runs before there was a loader.
     seed = 3304465307
     expected = torch.randperm(50, generator=torch.Generator().manual_seed(seed))[:48]
-    assert torch.equal(torch.cat([labels for _, labels in epoch(make_split())]), expected)
+    assert torch.equal(torch.cat([labels for _, labels, _ in epoch(make_split())]), expected)
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), CHANGES], ids=["plain", "augmented"])
@@ -71,7 +71,7 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(world: int) -> None:
 def test_seed_stage_and_epoch_change_order_and_augmentation() -> None:
     split, keys = make_split(), [KEY, (3, 1, 5), (3, 2, 4), (4, 1, 4)]
     epochs = [epoch(split, augmentation=CHANGES, seed=key) for key in keys]
-    orders = {tuple(torch.cat([labels for _, labels in batches]).tolist()) for batches in epochs}
+    orders = {tuple(torch.cat([labels for _, labels, _ in batches]).tolist()) for batches in epochs}
     assert len(orders) == 4
     draws = [epoch_draws(key, 50, 3) for key in [*keys, (*KEY, 1)]]
     assert len({tuple(drawn.flatten().tolist()) for drawn in draws}) == 5
@@ -107,7 +107,7 @@ def test_joined_splits_are_shuffled_together() -> None:
     split, other = make_split(30), make_split(20)
     other.labels += 30
     batches = epoch(Joined([split, other]), augmentation=CHANGES)
-    order = torch.cat([labels for _, labels in batches])
+    order = torch.cat([labels for _, labels, _ in batches])
     assert len(order.unique()) == 48
     assert 5 < (order[:24] < 30).sum() < 19
     whole = Split(torch.cat([split.canvases, other.canvases]), torch.arange(50))

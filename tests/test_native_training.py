@@ -141,7 +141,7 @@ def test_other_processes_give_the_same_batches(root: Path, tmp_path: Path) -> No
         found.append(
             [
                 (image.box, image.mirrored, int(label))
-                for batch, labels in loader
+                for batch, labels, _ in loader
                 for image, label in zip(batch.images, labels, strict=True)
             ]
         )

@@ -107,8 +107,8 @@ def test_a_streamed_epoch_is_every_image_once_over_all_processes(hub: LoopbackHu
         assert {len(share) for share in shares} == {5}
         order = []
         for parts in zip(*shares, strict=True):
-            assert [len(images) for images, _ in parts] == [10 // world] * world
-            for images, labels in parts:
+            assert [len(images) for images, *_ in parts] == [10 // world] * world
+            for images, labels, _ in parts:
                 order += [known[content] for content in contents(images)]
                 assert labels.tolist() == [i % 3 for i in order[-len(labels) :]]
         return order
@@ -127,7 +127,7 @@ def test_what_a_stream_lacks_is_held_out_and_stays_out(hub: LoopbackHub) -> None
     assert count + len(held) == 90
     for seed in (1, 2):  # in whatever order the stream comes
         loader = train_loader(found.splits["train"], 1, seed=(seed,))
-        seen = [content for images, _ in loader for content in contents(images)]
+        seen = [content for images, *_ in loader for content in contents(images)]
         assert Counter(seen + held) == Counter(everything)
 
 
@@ -144,7 +144,10 @@ def test_the_order_of_a_stream_does_not_depend_on_the_number_of_workers(
         settings = {"seed": (4, 2), "world": world, "augmentation": change, "workers": count}
         shares = [list(train_loader(train, 8, rank=rank, **settings)) for rank in range(world)]
         return [
-            [torch.stack(column, dim=1).flatten(0, 1) for column in zip(*parts, strict=True)]
+            [
+                torch.stack(column, dim=1).flatten(0, 1)
+                for column in zip(*(part[:2] for part in parts), strict=True)
+            ]
             for parts in zip(*shares, strict=True)
         ]
 
@@ -158,8 +161,8 @@ def test_the_order_of_a_stream_does_not_depend_on_the_number_of_workers(
 
 def test_the_draws_of_a_stream_belong_to_positions(hub: LoopbackHub) -> None:
     train, change = load("hub:me/whole", streaming=True).splits["train"], Augmentation(crop=0.5)
-    plain = torch.cat([images for images, _ in train_loader(train, 10, seed=(4,))])
-    changed = torch.cat([images for images, _ in train_loader(train, 10, seed=(4,), augmentation=change)])
+    plain = torch.cat([images for images, *_ in train_loader(train, 10, seed=(4,))])
+    changed = torch.cat([images for images, *_ in train_loader(train, 10, seed=(4,), augmentation=change)])
     assert torch.equal(changed, change(plain, epoch_draws((4,), 50, change.columns)))
 
 

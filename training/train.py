@@ -20,14 +20,15 @@ import accelerate
 import timm
 import torch
 from accelerate.logging import get_logger
-from torch import Tensor
 from tqdm.auto import tqdm
 
 import dtram_hub
-from dtram_hub.data.loader import epoch_seed, train_loader
+from dtram_hub.data.augment import Augmentation
+from dtram_hub.data.loader import Batch, epoch_seed, train_loader
 from dtram_hub.data.splits import join
 from dtram_hub.learning.curriculum import Stage, enter_stage, first_layers, location_std, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
+from dtram_hub.learning.first_looks import keep_first_looks
 from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
 from dtram_hub.learning.losses import Loss
 from dtram_hub.learning.machine import count_machine, describe_machine, make_accelerator, on_main
@@ -202,6 +203,10 @@ class Run:
         enter_stage(self.model, stage)
         task = make_task(self.model, self.recipe, stage)
         optimizer = make_optimizer(self.model, self.recipe.optimizer, stage.learning_rate)
+        split = join(self.data.splits, stage.splits)
+        self.first_looks = None
+        if stage.epochs > 1:
+            self.first_looks = keep_first_looks(self.evaluator, split, self.augmentation(stage))
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         if self.state is not None:
             load_state(self.accelerator, self.state, self.optimizer)
@@ -216,6 +221,10 @@ class Run:
             self.log(stage, epoch, scores, seconds)
             save_progress(self.accelerator, self.folder, self.progress, stage.name)
         self.accelerator.free_memory()
+
+    def augmentation(self, stage: Stage) -> Augmentation:
+        """The augmentation of a stage."""
+        return self.recipe.data if stage.crop is None else replace(self.recipe.data, crop=stage.crop)
 
     def keep_if_best(self, stage: Stage, scores: dict[str, float]) -> None:
         """Add the validation return to `scores`, and save the weights if no earlier epoch had a higher one.
@@ -256,7 +265,7 @@ class Run:
             seed=key,
             rank=rank,
             world=accelerator.num_processes,
-            augmentation=recipe.data if stage.crop is None else replace(recipe.data, crop=stage.crop),
+            augmentation=self.augmentation(stage),
             workers=recipe.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
@@ -272,9 +281,7 @@ class Run:
         totals = accelerator.reduce(totals.to(accelerator.device, torch.float32), "mean").cpu() / count
         return dict(zip(("loss", "train_return", "steps"), totals.tolist(), strict=True))
 
-    def train_batch(
-        self, stage: Stage, epoch: int, number: int, elapsed: float, batch: tuple[Tensor, Tensor]
-    ) -> Loss:
+    def train_batch(self, stage: Stage, epoch: int, number: int, elapsed: float, batch: Batch) -> Loss:
         """Train one batch, `elapsed` epochs after the start of the stage, and return its loss.
 
         Raises:
@@ -285,9 +292,10 @@ class Run:
         set_learning_rate(self.optimizer, stage.learning_rate * factor)
         std = location_std(stage, self.model.location_std, elapsed)
         noise = self.draw_noise(stage, epoch, number).to(accelerator.device)
-        images, labels = (tensor.to(accelerator.device) for tensor in batch)
+        images, labels = (tensor.to(accelerator.device) for tensor in batch[:2])
+        first = self.first_looks and self.first_looks.at(batch[2], accelerator.device)
         with accelerator.accumulate(self.task):
-            loss = self.task(images, labels, noise, std)
+            loss = self.task(images, labels, noise, std, first)
             if not math.isfinite(loss.total.item()):
                 raise FloatingPointError(
                     f"the loss of stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1} is not finite; "

@@ -18,8 +18,12 @@ from .streaming import Stream
 ORDER, DRAWS = (), (1,)  # spawn keys: each use has its own random numbers
 
 
+Loaded = Split | Joined | Stream
+Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, index
+
+
 def train_loader(
-    split: Split | Joined | Stream,
+    split: Loaded,
     batch_size: int,
     *,
     seed: tuple[int, ...],
@@ -43,7 +47,8 @@ def train_loader(
         pin_memory: whether to pin the memory of batches, for faster copies to a GPU.
 
     Yields:
-        images (batch_size / world, C, S, S) uint8, or of different sizes; labels (batch_size / world,) int64.
+        Images (batch_size / world, C, S, S) uint8, or of different sizes; labels (batch_size / world,) int64;
+        and the index of each image in the split, int64, which a stream does not have.
 
     Raises:
         ValueError: a streamed image is unreadable.
@@ -91,12 +96,12 @@ class AugmentedImages(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, indices: list[int]) -> Batch:
         index = torch.tensor(indices, dtype=torch.int64)
-        return self.augmentation(self.split.at(index), self.draws[index]), self.split.labels[index]
+        return self.augmentation(self.split.at(index), self.draws[index]), self.split.labels[index], index
 
 
 class StreamedBatches(IterableDataset):
@@ -120,7 +125,7 @@ class StreamedBatches(IterableDataset):
     def __len__(self) -> int:
         return max(1, len(self.stream) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number, rows in enumerate(self.stream.batches(self.batch_size, self.seed)):
@@ -128,8 +133,8 @@ class StreamedBatches(IterableDataset):
                 start = number * self.batch_size
                 draws = self.draws[start : start + len(rows)][self.share]
                 images, labels = self.stream.decode(rows[self.share])
-                yield self.augmentation(images, draws), labels
+                yield self.augmentation(images, draws), labels, None
 
 
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _as_it_is(batch: Batch) -> Batch:
     return batch

@@ -114,7 +114,7 @@ class Evaluator:
         names = ("logits", "steps", "locations", "stop_probs")
         joined = [torch.cat([getattr(batch.found, name) for batch in finished])[order] for name in names]
         joined[0] = joined[0].float()
-        return Answers(*self._gather(joined, len(split)), labels=split.labels)
+        return Answers(*self.gather(joined, len(split)), labels=split.labels)
 
     @torch.no_grad()
     def full(self, split: Split, locations: Tensor | None = None) -> FullPass:
@@ -131,7 +131,7 @@ class Evaluator:
             seen = [found.logits, found.stop_logits.sigmoid(), found.locations]
             parts.append([tensor.cpu() for tensor in seen])
         joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return FullPass(*self._gather(joined, len(split)), labels=split.labels)
+        return FullPass(*self.gather(joined, len(split)), labels=split.labels)
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of a split: indices and stored images. The next batch is read meanwhile.
@@ -151,7 +151,7 @@ class Evaluator:
                 coming = next_one
             yield coming[0], coming[1].result().to(self.accelerator.device)
 
-    def _gather(self, mine: list[Tensor], count: int) -> list[Tensor]:
+    def gather(self, mine: list[Tensor], count: int) -> list[Tensor]:
         """Join the results of all processes, in the order of the split and without repeated images."""
         world, device = self.accelerator.num_processes, self.accelerator.device
         if world == 1:

@@ -58,6 +58,7 @@ class Recipe:
     num_rollouts: int = 1
     freeze_batch_norm: bool = True
     channels_last: bool = False
+    checkpointing: bool = False
     curriculum: bool = True
     stages_from: str | None = None
     stages_until: str | None = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..models.dtram import DTRAM
-from ..models.records import Noise
+from ..models.records import Noise, Seen
 from .curriculum import Stage
 from .losses import Counts, Loss, LossConfig, dtram_loss
 from .policy_losses import WAYS
@@ -61,7 +61,12 @@ class Task(nn.Module):
         return Noise.draw(images, self.repeats, self.model.num_steps, columns, generator, share)
 
     def forward(
-        self, images: Tensor, labels: Tensor, noise: Noise | None = None, std: float | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        noise: Noise | None = None,
+        std: float | None = None,
+        first: Seen | None = None,
     ) -> Loss:
         """The loss of sampled rollouts. The mean over processes is the loss of the whole batch.
 
@@ -70,6 +75,7 @@ class Task(nn.Module):
             labels: (B,) int64, each a class index.
             noise: from `draw_noise`; drawn anew by default.
             std: standard deviation of the location policy; the model's own by default.
+            first: the encoder's output for the context views, if it is known.
 
         Raises:
             ValueError: a label is out of range, or images as in `DTRAM.rollout`.
@@ -81,6 +87,7 @@ class Task(nn.Module):
             noise=noise,
             std=std,
             through_views=WAYS[self.loss.where].through_views,
+            first=first,
         )
         return dtram_loss(
             rollout,
@@ -104,6 +111,7 @@ def counts_per_process(steps: Tensor) -> Counts:
 
 def make_task(model: DTRAM, recipe: Recipe, stage: Stage) -> Task:
     """The task of a stage that the model has entered."""
+    model.set_grad_checkpointing(recipe.checkpointing)
     return Task(
         model,
         recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),

@@ -207,9 +207,15 @@ class DTRAM(TimmModel):
         """
         return seeing.encode_view(self, view, locations)
 
-    def see(self, images: Images, locations: Tensor | None, rows: Tensor | None = None) -> Seen:
-        """Encode one view of each row; arguments as in `view`."""
-        seen = self.encode_view(self.view(images, locations, rows), locations)
+    def see(
+        self,
+        images: Images,
+        locations: Tensor | None,
+        rows: Tensor | None = None,
+        encoded: Seen | None = None,
+    ) -> Seen:
+        """Encode one view of each row; arguments as in `view`. `encoded` is the view's, if it is known."""
+        seen = encoded or self.encode_view(self.view(images, locations, rows), locations)
         return seen if seen.cells is None else seeing.place_cells(self, images, seen, rows)
 
     def begin(self, images: Images) -> State:
@@ -241,9 +247,11 @@ class DTRAM(TimmModel):
                 total = total + self.location_to_hidden(locations.to(total.dtype))
         return State(total.relu(), looks, own, fixed, memory, state.rows, kept=kept)
 
-    def advance(self, images: Images, state: State, locations: Tensor | None) -> State:
+    def advance(
+        self, images: Images, state: State, locations: Tensor | None, encoded: Seen | None = None
+    ) -> State:
         """Take one step: a glimpse at `locations` (N, 2), or the context view if `locations` is None."""
-        return self.absorb(state, self.see(images, locations, state.rows), locations)
+        return self.absorb(state, self.see(images, locations, state.rows, encoded), locations)
 
     def first_location(self, state: State) -> Tensor | None:
         """The location (N, 2) of the first step; None for the context view."""
@@ -271,6 +279,7 @@ class DTRAM(TimmModel):
         locations: Tensor | None = None,
         std: float | None = None,
         through_views: bool = False,
+        first: Seen | None = None,
     ) -> Rollout:
         """Take all T steps and keep every tensor, for training and evaluation.
 
@@ -288,6 +297,7 @@ class DTRAM(TimmModel):
             std: standard deviation of the location policy; `location_std` by default.
             through_views: whether a location passes on the gradient of its view to the policy. A view has
                 one if `crop_mode` is "bilinear".
+            first: `encode_view` of the context views, if it is known.
 
         Returns:
             N rollouts; the rollouts of one image are neighbours.
@@ -301,7 +311,7 @@ class DTRAM(TimmModel):
             noise = noise.to(self.input_to_hidden.weight.device)
         std = self.location_std if std is None else std
         noise = noise if sample else None
-        return rollout(self, images, num_rollouts, noise, locations, std, through_views)
+        return rollout(self, images, num_rollouts, noise, locations, std, through_views, first)
 
     def predict(
         self,

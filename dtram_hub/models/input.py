@@ -71,7 +71,7 @@ def view(model: nn.Module, images: Images, locations: Tensor | None, rows: Tenso
         sizes = model.glimpse_crop, model.glimpse_size, model.glimpse_scales
         found = retina(images, locations, *sizes, model.crop_mode, rows, normalise)
     found = found if normalise is None else found.to(weight.dtype)
-    if torch.is_grad_enabled() or is_recorded():
+    if model.training or is_recorded():
         return found
     return found.contiguous(memory_format=torch.channels_last)  # in which convolutions are much faster
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .records import Noise, Rollout, State
+from .records import Noise, Rollout, Seen, State
 from .stopping import first_stop
 
 
@@ -15,6 +15,7 @@ def rollout(
     locations: Tensor | None,
     std: float,
     through_views: bool = False,
+    first: Seen | None = None,
 ) -> Rollout:
     """Take all T steps, then apply the heads to all steps at once.
 
@@ -26,11 +27,12 @@ def rollout(
         locations: (N, T, 2) locations to look at instead of the policy's. A context view ignores its own.
         std: standard deviation of the location policy.
         through_views: whether a location passes on the gradient of its view to the policy.
+        first: `encode_view` of the context views, if it is known.
     """
     start = model.begin(images)
     states, samples = [start.repeat(num_rollouts)], []
     if model.context != "none":
-        states.append(model.advance(images, start, None).repeat(num_rollouts))
+        states.append(model.advance(images, start, None, first).repeat(num_rollouts))
         samples.append(torch.full((len(states[0]), 2), torch.nan, device=start.hidden.device))
     for t in range(len(samples), model.num_steps):
         if locations is None:

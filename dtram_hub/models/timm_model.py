@@ -21,9 +21,11 @@ class TimmModel(nn.Module):
 
     encoder_source: gives timm's `pretrained_cfg` of the encoder's weights that the caller named, by a tag or
         a repository; None for timm's default.
+    recomputes_looks: see `set_grad_checkpointing`.
     """
 
     encoder_source: Callable[[], dict] | None = None
+    recomputes_looks = False
 
     def arguments(self) -> dict:
         """The constructor's present keywords; `DTRAM(**model.arguments())` has the same shapes."""
@@ -174,9 +176,11 @@ class TimmModel(nn.Module):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute activations of the encoder in the backward pass, which saves memory."""
-        for encoder in self.encoders:
-            encoder.set_grad_checkpointing(enable)
+        """Recompute the encoder's activations, look by look, in the backward pass.
+
+        Training then needs memory for the activations of one look, whatever T. The weights are the same.
+        """
+        self.recomputes_looks = enable
 
     def load_encoder(self, source: str | None = None, **loading) -> None:
         """Load the encoder's weights through timm's loader.
