@@ -11,13 +11,13 @@ import yaml
 from safetensors.torch import load_file
 
 import ablate
-import train as train_script
+import asked_recipe
 from small_runs import SMALL
 
 
 def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     study = {
-        "recipe": str(train_script.DEFAULT_RECIPE),
+        "recipe": str(asked_recipe.DEFAULT_RECIPE),
         "output": str(tmp_path / "study"),
         "seeds": [3],
         "variants": {
@@ -83,7 +83,7 @@ def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> N
 def test_bad_studies_are_named_before_the_first_run(
     tmp_path: Path, change: dict, words: list[str], message: str
 ) -> None:
-    study = {"recipe": str(train_script.DEFAULT_RECIPE), "variants": {"a": {}}} | change
+    study = {"recipe": str(asked_recipe.DEFAULT_RECIPE), "variants": {"a": {}}} | change
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     with pytest.raises(SystemExit, match=re.escape(message)):
         ablate.main([str(tmp_path / "study.yaml"), *words])

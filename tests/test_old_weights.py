@@ -13,11 +13,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import asked_recipe
 import dtram_hub
 import train as train_script
 from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.learning.losses import LossConfig
+from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.task import Task
 from dtram_hub.models import checkpoint
 from hub_faults import TOKEN
@@ -148,7 +150,7 @@ def test_stages_from_a_run_of_old(tmp_path: Path) -> None:
     for path in (whole / "stages").iterdir():
         age(path)
     words += [f"output={tmp_path / 'next'}", f"stages_from={whole}"]
-    run = train_script.Run(train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), False)
+    run = train_script.Run(read_recipe(asked_recipe.DEFAULT_RECIPE, [*SMALL, *words]), False)
     assert run.stages[run.progress.stage].name == "dtram"
     found = load_file(tmp_path / "next" / "stages" / "ram_2.safetensors")
     assert found.keys() == expected.keys()

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import asked_recipe
 import train as train_script
 from dtram_hub import DTRAM
 from dtram_hub.learning.curriculum import Stage, enter_stage, location_std, plan_stages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
+from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.shared_stages import shared_stages
 from dtram_hub.learning.task import make_task
@@ -23,7 +25,7 @@ def test_an_encoder_is_shared_by_models_in_which_it_answers_itself(tmp_path: Pat
     def plan(aggregate: str) -> tuple:
         words = ["model.num_steps=2", "mean_steps=null", f"model.aggregate={aggregate}"]
         words.append("stages_until=encoder")
-        recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, words)
+        recipe = read_recipe(asked_recipe.DEFAULT_RECIPE, words)
         return recipe, plan_stages(2, recipe.stages)
 
     recipe, stages = plan("residual")
@@ -69,9 +71,7 @@ def test_of_epochs_that_do_equally_well_on_validation_the_last_is_kept(tmp_path:
 
 def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None:
     words = [f"output={tmp_path / 'run'}", "stages.ram.location_std=0.5", "optimizer.locator_rate=0.25"]
-    run = train_script.Run(
-        train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words]), resume=False
-    )
+    run = train_script.Run(read_recipe(asked_recipe.DEFAULT_RECIPE, [*SMALL, *words]), resume=False)
     stage = next(stage for stage in run.stages if stage.name == "ram_2")
     for epoch, expected in [(0.0, 0.5), (1.0, 0.35), (2.0, 0.2)]:
         assert location_std(stage, run.model.location_std, epoch) == pytest.approx(expected)
@@ -90,7 +90,7 @@ def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path:
     drawn = []
     for seed in (0, 1, 0):
         words = [*SMALL, f"seed={seed}", f"output={tmp_path / str(len(drawn))}"]
-        run = train_script.Run(train_script.read_recipe(train_script.DEFAULT_RECIPE, words), resume=False)
+        run = train_script.Run(read_recipe(asked_recipe.DEFAULT_RECIPE, words), resume=False)
         run.task = make_task(run.model, run.recipe, run.stages[1])
         for run.progress.stage, epoch, batch in itertools.product((1, 2), (0, 1), (0, 1)):
             drawn.append(run.draw_noise(run.stages[run.progress.stage], epoch, batch).stop)

@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import asked_recipe
 import export_stage as export_script
 import train as train_script
 from dtram_hub.images.views import Normalise
 from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning import run_folder
-from dtram_hub.learning.recipe import load_data
+from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
 from folders import make_folder, pixels
@@ -134,7 +135,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path) -> None:
     own = [row["stage"] for row in metrics["results"] if "validation_accuracy" in row]
     assert own == ["encoder", "ram_3", "dtram"]
     assert (metrics["test_images"], metrics["precision"]) == (8, "float32")
-    held_out = load_data(train_script.read_recipe(tmp_path / "run" / "recipe.yaml")).splits["validation"]
+    held_out = load_data(read_recipe(tmp_path / "run" / "recipe.yaml")).splits["validation"]
     images = Normalise(model.pretrained_cfg)(pixels(held_out))
     with torch.no_grad():
         stop_probs = model.rollout(images).stop_logits.sigmoid()  # in the precision in which users run it
@@ -197,12 +198,12 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     assert after["seconds"]["ram_2"] == before["seconds"]["ram_2"]
     other = [f"output={tmp_path / 'other'}", f"stages_from={whole}"]
     words = [f"output={tmp_path / 'longer'}", f"stages_from={whole}", "model.num_steps=4"]
-    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words])
+    recipe = read_recipe(asked_recipe.DEFAULT_RECIPE, [*SMALL, *words])
     longer = train_script.Run(recipe, resume=False)
     assert (longer.progress.stage, longer.stages[longer.progress.stage].name) == (3, "ram_4")
     words = [f"output={tmp_path / 'smaller'}", f"stages_from={whole}", "stages_until=encoder"]
     words += ["model.glimpse_crop=20", "model.glimpse_size=16", "model.stopper=margin"]
-    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*SMALL, *words])
+    recipe = read_recipe(asked_recipe.DEFAULT_RECIPE, [*SMALL, *words])
     smaller = train_script.Run(recipe, resume=False)
     assert smaller.stages[smaller.progress.stage].name == "ram_2"
     name = Path("stages", "encoder.safetensors")
@@ -231,7 +232,7 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
     assert configs[1]["pretrained_cfg"] == configs[0]["pretrained_cfg"]
     assert configs[1]["pretrained_cfg"]["crop_pct"] == 1.0  # the canvas, not what the encoder was made for
     assert str(run) not in (tmp_path / "ram2" / "recipe.yaml").read_text()
-    assert train_script.read_recipe(tmp_path / "ram2" / "recipe.yaml").output == "runs/ram2"
+    assert read_recipe(tmp_path / "ram2" / "recipe.yaml").output == "runs/ram2"
     with pytest.raises(SystemExit, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):
         export_script.main([str(run), "ram_9", str(tmp_path / "none")])
 
@@ -308,19 +309,19 @@ def test_bad_settings_are_refused_before_any_work(words: list[str], message: str
 
 def test_a_recipe_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert train_script.find_recipe() == train_script.DEFAULT_RECIPE
-    assert train_script.find_recipe("imagefolder") == train_script.RECIPES / "imagefolder.yaml"
+    assert asked_recipe.find_recipe() == asked_recipe.DEFAULT_RECIPE
+    assert asked_recipe.find_recipe("imagefolder") == asked_recipe.RECIPES / "imagefolder.yaml"
     (tmp_path / "imagefolder").write_text("seed: 1")
-    assert train_script.find_recipe("imagefolder") == Path("imagefolder")
+    assert asked_recipe.find_recipe("imagefolder") == Path("imagefolder")
 
 
 def test_a_run_is_resumed_by_its_own_recipe_even_if_the_default_one_refuses_its_words(tmp_path: Path) -> None:
     words = [f"output={tmp_path}", "model.num_steps=2", "seed=3"]
     with pytest.raises(ValueError, match=r"mean_steps=2.8 is not a number in \[1, 2\]"):
-        train_script.read_words(words, resume=True)
-    recipe = train_script.read_recipe(train_script.DEFAULT_RECIPE, [*words, "mean_steps=1.5"])
+        asked_recipe.read_words(words, resume=True)
+    recipe = read_recipe(asked_recipe.DEFAULT_RECIPE, [*words, "mean_steps=1.5"])
     run_folder.RunFolder(tmp_path).write_recipe(asdict(recipe))
-    assert train_script.read_words(words, resume=True) == recipe
-    assert train_script.read_words(words[:1], resume=True) == recipe
+    assert asked_recipe.read_words(words, resume=True) == recipe
+    assert asked_recipe.read_words(words[:1], resume=True) == recipe
     with pytest.raises(ValueError, match=r"2 recipes were given \(a, b\); accepted is one"):
-        train_script.read_words(["a", "seed=1", "b"], resume=True)
+        asked_recipe.read_words(["a", "seed=1", "b"], resume=True)

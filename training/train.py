@@ -23,6 +23,7 @@ from accelerate.logging import get_logger
 from tqdm.auto import tqdm
 
 import dtram_hub
+from asked_recipe import read_words
 from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.loader import Batch, epoch_seed, train_loader
 from dtram_hub.data.splits import join
@@ -31,10 +32,16 @@ from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.first_looks import keep_first_looks
 from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
 from dtram_hub.learning.losses import Loss
-from dtram_hub.learning.machine import count_machine, describe_machine, make_accelerator, on_main
+from dtram_hub.learning.machine import (
+    count_machine,
+    describe_machine,
+    make_accelerator,
+    on_main,
+    telling_of_lost_processes,
+)
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learning_rate
-from dtram_hub.learning.recipe import Recipe, build_model, load_data, read_recipe, split_words
+from dtram_hub.learning.recipe import Recipe, build_model, load_data
 from dtram_hub.learning.report import write_report
 from dtram_hub.learning.resume import (
     Progress,
@@ -52,8 +59,6 @@ from dtram_hub.models import checkpoint
 from dtram_hub.models.records import Noise
 from dtram_hub.prompt import ending_in_a_sentence
 
-RECIPES = Path(__file__).parent / "recipes"
-DEFAULT_RECIPE = RECIPES / "digits.yaml"
 # Spawn keys of seeds: for the noise of a batch, and for all other randomness of a process.
 NOISE, PROCESS = (2,), (3,)
 
@@ -75,28 +80,11 @@ def main(argv: list[str] | None = None) -> None:
     with ending_in_a_sentence("train.py", "stopped; --resume continues after the last finished epoch."):
         run = Run(read_words(args.words, args.resume), args.resume)
         try:
-            run.train()
-            run.finish()
+            with telling_of_lost_processes():
+                run.train()
+                run.finish()
         finally:
             run.folder.release()
-
-
-def read_words(words: list[str], resume: bool) -> Recipe:
-    """The recipe that is named among the words, with their overrides.
-
-    Without a name it is the default recipe, or to resume the recipe of the run in `output`.
-
-    Raises:
-        ValueError: two names, or as in `read_recipe`.
-    """
-    name, overrides = split_words(words)
-    path = find_recipe(name) if name else find_recipe()
-    if resume and name is None:
-        outputs = [word.partition("=")[2] for word in overrides if word.startswith("output=")]
-        output = outputs[-1] if outputs else read_recipe(path).output
-        if RunFolder(output).exists:
-            path, overrides = RunFolder(output).recipe_path, [f"output={output}", *overrides]
-    return read_recipe(path, overrides)
 
 
 class Run:
@@ -336,12 +324,6 @@ class Run:
         minutes = sum(self.progress.seconds.values()) / 60
         logger.info(f"All stages together trained for {minutes:.1f} minutes.")
         self.accelerator.end_training()
-
-
-def find_recipe(word: str = "digits") -> Path:
-    """The path of a recipe: `word` itself, or the file in `recipes/` with this name."""
-    named = RECIPES / f"{word}.yaml"
-    return named if named.is_file() and not Path(word).is_file() else Path(word)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The default recipe is that of the checkpoint; it names the data.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from dtram_hub.data.splits import Data, Split
 from dtram_hub.inference.answers import class_names
 from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning.evaluation import Evaluator, FullPass
+from dtram_hub.learning.machine import join_processes, set_threads
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, split_words
 from dtram_hub.models import checkpoint
@@ -58,9 +58,8 @@ def validate(folder: str, words: list[str], split: str, batch_size: int | None, 
     check_integer("--batch-size", batch_size, 1)
     data = load_split(recipe, split)
     check_classes(folder, model, data)
-    accelerator = Accelerator()
-    if accelerator.device.type == "cpu":
-        torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // accelerator.num_processes))
+    accelerator = join_processes()
+    set_threads(accelerator, recipe.threads)
     evaluator = Evaluator(model.to(accelerator.device), accelerator, batch_size)
     seen = evaluator.full(data.splits[split])
     seen = without_faults(seen, data.splits[split], accelerator)

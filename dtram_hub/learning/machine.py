@@ -2,26 +2,40 @@
 
 import os
 import platform
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import broadcast_object_list
+from torch import distributed
 
 from ..checks import check_choice
 from .recipe import Recipe
+
+LOST = re.compile("connection (closed|reset|refused)|broken pipe|timed out|gloo|nccl", re.IGNORECASE)
+# Ways of training in accelerate's configuration that are not offered, by the variables that ask for them.
+REFUSED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
     """Make the accelerator of a run, and set the number of CPU threads.
 
     Raises:
-        ValueError: the processes do not divide the batch evenly, or a tracker is unknown or not installed.
+        ValueError: the processes do not divide the batch evenly, a tracker is unknown or not installed, or as
+            in `join_processes`.
     """
     check_trackers(recipe.trackers)
-    accelerator = Accelerator(
+    accelerator = join_processes(
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.accumulation,
         log_with=recipe.trackers or None,
@@ -30,10 +44,66 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     world = accelerator.num_processes
     if recipe.batch_size % world:
         raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
+    set_threads(accelerator, recipe.threads)
+    return accelerator
+
+
+def join_processes(**words: Any) -> Accelerator:
+    """An accelerator of all processes that the launcher has started; arguments as in `Accelerator`.
+
+    Raises:
+        ValueError: accelerate's configuration asks for a way of training that is not offered, or for more
+            processes than it has started.
+    """
+    for name, way in REFUSED.items():
+        if os.environ.get(name, "").lower() in ("1", "true"):
+            raise ValueError(
+                f"accelerate's configuration asks for {way}; accepted is DDP (--multi_gpu), in which every "
+                "device holds the whole model."
+            )
+    check_started()
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # Without `cpu` accelerate would leave processes alone that have no GPU.
+    return Accelerator(cpu=several and not torch.accelerator.is_available(), **words)
+
+
+def check_started() -> None:
+    """ValueError if accelerate's launcher was asked for several processes, but has started one."""
+    if "WORLD_SIZE" in os.environ:
+        return
+    try:
+        words = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return
+    pairs = [(word.partition("="), after) for word, after in zip(words, [*words[1:], ""], strict=True)]
+    options = ("--num_processes", "--num-processes")
+    asked = [value or after for (option, _, value), after in pairs if option in options]
+    is_launcher = any("accelerate" in word for word in words[:3])
+    if is_launcher and asked and asked[-1].isdigit() and int(asked[-1]) > 1:
+        raise ValueError(
+            f"accelerate has started one process, not the {asked[-1]} of --num_processes; without a GPU, "
+            f"type torchrun --nproc_per_node {asked[-1]} in the place of accelerate launch and its options."
+        )
+
+
+@contextmanager
+def telling_of_lost_processes() -> Iterator[None]:
+    """ConnectionError in one sentence if another process of the run has ended while this one waits for it."""
+    try:
+        yield
+    except RuntimeError as error:  # of torch.distributed
+        if not (distributed.is_initialized() and LOST.search(str(error))):
+            raise
+        raise ConnectionError(
+            "another process of this run has ended; --resume continues after the last finished epoch."
+        ) from error
+
+
+def set_threads(accelerator: Accelerator, threads: int | None) -> None:
+    """Set the number of CPU threads of this process; a share of all processors by default."""
     if accelerator.device.type == "cpu":
         # accelerate's launcher sets one thread by default.
-        torch.set_num_threads(recipe.threads or max(1, os.cpu_count() // world))
-    return accelerator
+        torch.set_num_threads(threads or max(1, os.cpu_count() // accelerator.num_processes))
 
 
 def check_trackers(names: list[str]) -> None:
