@@ -93,7 +93,7 @@ def info(model: str, as_json: bool) -> None:
     type=click.IntRange(1),
     help="Largest image that is decoded as a whole; 178,956,970 by default.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per look.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images per look.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode; one per processor by default.")
 @click.option("--device", default="auto", show_default=True, help="For example cpu, cuda or mps.")
 @click.option(
