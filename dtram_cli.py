@@ -101,6 +101,9 @@ def info(model: str, as_json: bool) -> None:
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="That of the weights by default.",
 )
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Compile the encoder first, which pays off for many images."
+)
 def predict(**words) -> None:
     """Classify images: class, confidence and number of looks.
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..data.canvas import MOST_DECODED
 from ..inference.answers import class_names, draw, row_of, sentence
+from ..inference.compiled import compile_looks
 from ..inference.prepare import Preparation
 from ..inference.stream import Outcome, stream
 from ..models.dtram import DTRAM
@@ -44,6 +45,7 @@ class Wanted:
     workers: int | None
     device: str
     precision: str | None
+    compiled: bool
 
 
 @contextmanager
@@ -76,6 +78,8 @@ def predict(model: str, images: tuple[str, ...], **options) -> int:
     paths = expand(images)[rank::world]
     pictures = _picture_paths(paths, wanted.save) if wanted.save else {}
     built = _built(model, device, wanted)
+    if wanted.compiled:
+        compile_looks(built, wanted.batch_size)
     preparation = Preparation(built, wanted.max_pixels or MOST_DECODED)
     answers = Answers(model, class_names(built), wanted, preparation, pictures, rank, world)
     left = [path for path in paths if str(path) not in answers.known]
