@@ -27,6 +27,8 @@ class Origin:
     streaming: whether to read train from the Hub during training, without a download beforehand; only for
         "hub:org/name".
     shuffle_buffer: number of undecoded images from which a stream picks its next one at random.
+    own_shards: whether each process and each worker of a stream reads files of its own. Otherwise all read
+        everything and decode their share, so that the order does not depend on their number.
     levels: the levels of black and white in files of 16 bits or floats, such as [0, 4095]; 0 and 65535 by
         default. The model keeps them.
     keep_decoded: whether to decode photographs once, into files that training reads; otherwise they are
@@ -43,6 +45,7 @@ class Origin:
     test_fraction: float = 0.1
     streaming: bool = False
     shuffle_buffer: int = 1000
+    own_shards: bool = False
     levels: list[float] | None = None
     keep_decoded: bool = True
     cache: str | None = None

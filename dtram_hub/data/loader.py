@@ -4,6 +4,7 @@ The order of an epoch and the augmentation of every image are functions of a key
 epoch). They do not depend on the numbers of processes and workers, so a resumed run may change both.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -107,7 +108,8 @@ class AugmentedImages(Dataset):
 class StreamedBatches(IterableDataset):
     """Batches of a stream, in the same order for any number of workers.
 
-    Each of W workers reads all rows, which are small, and decodes every W-th batch.
+    Each of W workers reads all rows, which are small, and decodes every W-th batch; with `own_shards` it
+    reads files of its own.
     """
 
     def __init__(
@@ -128,12 +130,22 @@ class StreamedBatches(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        for number, rows in enumerate(self.stream.batches(self.batch_size, self.seed)):
-            if number % step == first:
-                start = number * self.batch_size
-                draws = self.draws[start : start + len(rows)][self.share]
-                images, labels = self.stream.decode(rows[self.share])
-                yield self.augmentation(images, draws), labels, None
+        numbers = range(first, len(self), step)
+        for number, rows in zip(numbers, self._rows(first, step, len(numbers)), strict=True):
+            start = number * self.batch_size
+            draws = self.draws[start : start + self.batch_size][self.share]
+            images, labels = self.stream.decode(rows)
+            yield self.augmentation(images, draws), labels, None
+
+    def _rows(self, first: int, step: int, count: int) -> Iterator[list[dict]]:
+        """This process's rows of every `step`-th batch, from the batch `first` on."""
+        rank, world = self.share.start, self.share.step
+        if self.stream.own_shards:
+            own = self.batch_size // world
+            yield from self.stream.own_batches(own, count, self.seed, rank * step + first, world * step)
+            return
+        for rows in itertools.islice(self.stream.batches(self.batch_size, self.seed), first, None, step):
+            yield rows[self.share]
 
 
 def _as_it_is(batch: Batch) -> Batch:

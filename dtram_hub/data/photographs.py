@@ -69,6 +69,9 @@ def _decoded(
     class_names = found["train"].features["label"].names
     splits, identity, broken, doubtful = {}, {}, [], []
     for name in [name for name in ("train", "validation", "test") if name in found]:
+        if name != "train" and all(label in (None, -1) for label in found[name]["label"]):
+            logger.info(f"data: {name} of {origin} has no labels and is left out")
+            continue
         canvases = _canvases(found[name], name, config, form)
         given = found[name]["label"][:]
         faults = {i: label_fault(label, len(class_names)) for i, label in enumerate(given)} | canvases.faults
@@ -129,7 +132,7 @@ def _streamed(
         config.check_regions()
     class_names = found["train"].features["label"].names
     train, count, held = divide(found, config.source, seed, _fractions(config))
-    splits = {"train": Stream(train, count, form, len(class_names), config.shuffle_buffer)}
+    splits = {"train": Stream(train, count, form, len(class_names), config.shuffle_buffer, config.own_shards)}
     splits |= {name: Split(*decode_rows(rows, form, len(class_names), name)) for name, rows in held.items()}
     identity = {name: f"{commit}, {len(split)} images" for name, split in splits.items()}
     return Data(splits, class_names, identity=identity)

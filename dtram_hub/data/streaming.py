@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import torch
 from accelerate.logging import get_logger
+from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 
 from ..images.ragged import Ragged
@@ -30,6 +31,7 @@ class Stream:
     form: of decoded images.
     num_classes: labels are below this number.
     buffer: number of undecoded images from which the next one is picked at random.
+    own_shards: whether each reader reads files of its own.
     """
 
     dataset: datasets.IterableDataset
@@ -37,6 +39,7 @@ class Stream:
     form: Form
     num_classes: int
     buffer: int
+    own_shards: bool = False
 
     def __len__(self) -> int:
         return self.num_images
@@ -64,6 +67,30 @@ class Stream:
                     f"the stream of train has {read} images, and its data set claims {len(self)}."
                 )
             yield batch
+
+    def own_batches(
+        self, batch_size: int, count: int, seed: int, reader: int, readers: int
+    ) -> Iterator[list[dict]]:
+        """`count` whole batches of undecoded rows from the files of one reader.
+
+        A reader whose files hold fewer images than its share begins them again, in another order.
+
+        Args:
+            batch_size: images per batch of this reader.
+            count: the number of batches.
+            seed: as in `batches`.
+            reader, readers: this reader, and the number of readers.
+        """
+        own = split_dataset_by_node(self.dataset, rank=reader, world_size=readers)
+        orders = (own.shuffle(seed=seed + turn, buffer_size=self.buffer) for turn in itertools.count())
+        rows = (
+            {"image": image, "label": label}
+            for order in orders
+            for chunk in order.iter(READ)
+            for image, label in zip(chunk["image"], chunk["label"], strict=True)
+        )
+        for _ in range(count):
+            yield list(itertools.islice(rows, batch_size))
 
     def decode(self, rows: list[dict]) -> tuple[Tensor | Ragged, Tensor]:
         """Decode rows into images, (N, C, S, S) uint8 if they are squares, and labels (N,) int64.
