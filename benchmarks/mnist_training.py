@@ -209,8 +209,8 @@ def main() -> None:
         distortion = Augmentation(distort={"shift": SHIFT, "rotate": ROTATE, "scale": SCALE})
 
         def our_epoch(step: Callable[[Tensor, Tensor], None]) -> None:
-            for batch in train_loader(split, BATCH, seed=(args.seed,), augmentation=distortion):
-                step(*batch)
+            for moved, targets, _ in train_loader(split, BATCH, seed=(args.seed,), augmentation=distortion):
+                step(moved, targets)
 
         def plain_epoch() -> None:
             for moved, targets in loader:

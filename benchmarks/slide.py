@@ -23,7 +23,9 @@ from PIL import Image
 
 import dtram_hub
 from dtram_hub.images.pyramid import halve
-from dtram_hub.inference.answers import Answerer, draw
+from dtram_hub.inference.answers import draw
+from dtram_hub.inference.prepare import Preparation
+from dtram_hub.inference.stream import stream
 from timing import positive
 
 TILE = 512
@@ -50,7 +52,7 @@ def main() -> None:
     views = {"context": "fit", "context_size": 224, "glimpse_crop": 224, "image_size": "native"}
     parts = {"locator": "attend", "aggregate": "evidence"}
     model = timm.create_model(args.model, num_classes=10, num_steps=3, dynamic=False, **views, **parts).eval()
-    answerer = Answerer(model)
+    preparation = Preparation(model)
     print(f"{args.model}, three looks of 224 pixels; {args.threads} threads, {platform.machine()},")
     print(f"dtram-hub {dtram_hub.__version__}, torch {torch.__version__}, seed 0, medians of {args.repeats}")
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +62,7 @@ def main() -> None:
         for turn in range(args.repeats + 1):
             for path in (small, args.file):
                 read, start = bytes_read(), time.perf_counter()
-                answer = answerer.answer(path)
+                (answer,) = stream(model, [path], workers=1, prepare=preparation)
                 seconds = time.perf_counter() - start
                 if turn:
                     times[path].append(seconds)
@@ -73,7 +75,7 @@ def main() -> None:
         print(f"{path.name}: {1e3 * seconds:.0f} ms, ratio {seconds / medians[small]:.2f}")
     print(f"peak resident memory {resident('VmHWM') / 1e6:.2f} GB, after loading the model and torch")
     if args.picture:
-        draw(args.picture, answer, answerer, args.file.name)
+        draw(args.picture, answer, preparation, args.file.name)
 
 
 def blocks(top: int, left: int, height: int, width: int, step: int = 1) -> np.ndarray:
