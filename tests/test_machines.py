@@ -46,6 +46,7 @@ def start(output: Path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.long
 def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: Path) -> None:
     output = tmp_path / "run"
     process = start(output)
@@ -70,6 +71,7 @@ def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: P
     assert json.loads((output / "metrics.json").read_text())["machine"].startswith("1 CPU thread (")
 
 
+@pytest.mark.long
 def test_two_processes_resume_to_the_same_weights(tmp_path: Path) -> None:
     words = [SCRIPT, *SMALL, *SHORT]
     for name in ("whole", "killed"):
@@ -92,6 +94,7 @@ def test_two_processes_resume_to_the_same_weights(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.long
 def test_accelerate_that_starts_one_process_of_two_is_told_apart(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", "--cpu"]
     done = subprocess.run(

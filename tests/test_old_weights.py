@@ -111,7 +111,9 @@ for repeat in range(2):
     models = [timm.create_model("hf-hub:me/birds", pretrained=True), dtram_hub.pull("me/birds")]
     models += [pipeline("image-classification", model=source).model.timm_model for source in sys.argv[2:]]
 for model in models:
-    assert torch.equal(model.eval()(kept["images"]), kept["logits"])
+    weights = model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in kept["weights"].items())
+    torch.testing.assert_close(model.eval()(kept["images"]), kept["logits"], rtol=1e-5, atol=1e-6)
 print(len(models), "alike")
 """
 
@@ -120,7 +122,8 @@ def test_the_hub_by_timm_by_us_and_by_transformers(
     hub: LoopbackHub, saved: Path, model: DTRAM, images: Tensor, tmp_path: Path
 ) -> None:
     dtram_hub.push(saved, REPO, token=TOKEN)
-    torch.save({"images": images, "logits": model(images)}, tmp_path / "kept.pt")
+    kept = {"images": images, "logits": model(images), "weights": model.state_dict()}
+    torch.save(kept, tmp_path / "kept.pt")
     words = [sys.executable, "-c", LOADERS, str(tmp_path / "kept.pt"), REPO, str(saved)]
     environment = {"HF_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, capture_output=True, text=True, env=os.environ | environment)

@@ -62,13 +62,15 @@ def test_a_row_without_an_image_or_a_label_is_named_or_skipped(
     assert (found.skipped, sum(map(len, found.splits.values()))) == (1, 19)
 
 
-def test_a_split_without_any_label_is_refused(tmp_path: Path) -> None:
+def test_a_split_without_any_label_is_held_out_of_train(tmp_path: Path) -> None:
     root = tmp_path / "rows"
     root.mkdir()
     table().to_parquet(root / "train.parquet")
     table(label=dict.fromkeys(range(20), -1)).to_parquet(root / "test.parquet")
-    with pytest.raises(ValueError, match="no image of test is readable and has a label"):
-        read("parquet", root, skip_broken=True)
+    found = read("parquet", root)
+    assert found.held_out == ("test", "validation")
+    assert sum(len(split) for split in found.splits.values()) == 20
+    assert all((split.labels >= 0).all() for split in found.splits.values())
 
 
 @pytest.mark.parametrize("content", [None, b""])
