@@ -12,6 +12,9 @@ masked        all three looks of every image, then a choice among the answers
 whole batch   all images of a batch look until the last one stops
 one by one    `predict` with every image alone
 RAM-3         three looks of every image
+compiled      stream with compiled looks, which is timed after all others
+
+On a GPU, give --device cuda --precision bfloat16. Without one the script runs on the CPU, and says so.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from torch import Tensor
 
 import dtram_hub
 from dtram_hub import DTRAM
+from dtram_hub.inference.compiled import compile_looks
 from dtram_hub.inference.stream import stream
 from dtram_hub.models.records import State
 from timing import alternate, positive
@@ -60,89 +64,94 @@ class Pattern:
         return real * 0 + torch.tensor(wanted, device=real.device)
 
 
-def sides(model: DTRAM, images: Tensor, batch: int, rivals: bool, counts: dict) -> dict:
-    """What is timed, by name. `counts` gets the looks of predict and of stream."""
-    first = torch.randn(batch, 3, model.context_size, model.context_size)
-    later = torch.randn(batch, 3, model.glimpse_size, model.glimpse_size)
-    first, later = (view.contiguous(memory_format=torch.channels_last) for view in (first, later))
-    first, later = first.to(images.device), later.to(images.device)
+class Sides:
+    """What is timed: a model, its images in batches, and the bare encoder on ready-made views.
 
-    def encode(view: Tensor, times: int) -> None:
-        whole, rest = divmod(times, batch)
-        for part in [view] * whole + (
-            [view[:rest].contiguous(memory_format=torch.channels_last)] if rest else []
-        ):
-            model.encoder(part)
+    looks: the looks of `predict` and of `stream`, by name.
+    parts: the images of each look of each batch of `predict`.
+    """
 
-    def predict() -> None:
-        found = [model.predict(part) for part in images.split(batch)]
-        counts["predict"] = sum(int(prediction.steps.sum()) for prediction in found)
-        counts["parts"] = [
-            [int((prediction.steps > step).sum()) for step in range(3)] for prediction in found
-        ]
+    def __init__(self, model: DTRAM, images: Tensor, batch: int):
+        self.model, self.images, self.batch = model, images, batch
+        weight = model.input_to_hidden.weight
+        self.first, self.later = (
+            torch.randn(batch, 3, side, side).contiguous(memory_format=torch.channels_last).to(weight)
+            for side in (model.context_size, model.glimpse_size)
+        )
+        self.looks, self.parts = {}, []
+        self.predict()
+        self.stream()
 
-    def streamed() -> None:
-        outcomes = stream(model, images, batch_size=batch, in_order=False)
-        counts["stream"] = sum(int(outcome.found.steps) for outcome in outcomes)
+    def predict(self) -> None:
+        found = [self.model.predict(part) for part in self.images.split(self.batch)]
+        self.looks["predict"] = sum(int(prediction.steps.sum()) for prediction in found)
+        self.parts = [[int((prediction.steps > step).sum()) for step in range(3)] for prediction in found]
+
+    def stream(self) -> None:
+        outcomes = stream(self.model, self.images, batch_size=self.batch, in_order=False)
+        self.looks["stream"] = sum(int(outcome.found.steps) for outcome in outcomes)
+
+    def ideal(self) -> None:
+        count, later = len(self.images), self.looks["stream"] - len(self.images)
+        self._encode([(self.first, self.batch)] * (count // self.batch))
+        self._encode([(self.later, self.batch)] * (later // self.batch) + [(self.later, later % self.batch)])
+
+    def sub_batches(self) -> None:
+        for counts in self.parts:
+            self._encode([(self.later if step else self.first, count) for step, count in enumerate(counts)])
+
+    def masked(self) -> None:
+        with torch.no_grad():
+            for part in self.images.split(self.batch):
+                self.model.rollout(part).steps.cpu()
+
+    def whole_batch(self) -> None:
+        for part, counts in zip(self.images.split(self.batch), self.parts, strict=True):
+            self.model.predict(part, stop_threshold=1.0, max_steps=sum(count > 0 for count in counts))
+
+    def one_by_one(self) -> None:
+        for image in self.images:
+            self.model.predict(image[None])
+
+    def ram(self) -> None:
+        for part in self.images.split(self.batch):
+            self.model.predict(part, stop_threshold=1.0)
 
     @torch.no_grad()
-    def ideal() -> None:
-        encode(first, len(images))
-        encode(later, counts["stream"] - len(images))
-
-    @torch.no_grad()
-    def sub_batches() -> None:
-        for part in counts["parts"]:
-            for step, count in enumerate(part):
-                if count:
-                    encode(later[:count] if step else first[:count], count)
-
-    @torch.no_grad()
-    def masked() -> None:
-        for part in images.split(batch):
-            model.rollout(part)
-
-    def whole_batch() -> None:
-        for part, counted in zip(images.split(batch), counts["parts"], strict=True):
-            model.predict(part, stop_threshold=1.0, max_steps=sum(count > 0 for count in counted))
-
-    def one_by_one() -> None:
-        for image in images:
-            model.predict(image[None])
-
-    def ram() -> None:
-        for part in images.split(batch):
-            model.predict(part, stop_threshold=1.0)
-
-    predict()
-    streamed()
-    found = {"ideal": ideal, "sub-batches": sub_batches, "predict": predict, "stream": streamed}
-    if rivals:
-        found |= {"masked": masked, "whole batch": whole_batch, "one by one": one_by_one, "RAM-3": ram}
-    return found
+    def _encode(self, views: list[tuple[Tensor, int]]) -> None:
+        """The bare encoder on the first rows of each batch of views."""
+        for view, count in views:
+            if count:
+                self.model.encoder(view[:count])
+        if self.images.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 def measure(name: str, batch: int, args: argparse.Namespace) -> None:
     """Print a row of the table."""
-    model = timm.create_model(name, num_classes=200, **MODELS[name]).eval().to(args.device)
+    model = timm.create_model(name, num_classes=200, **MODELS[name]).eval()
+    model = model.to(args.device, getattr(torch, args.precision))
     torch.nn.init.normal_(model.locator.linear.weight, std=0.02)
     Pattern(model)
     count = max(batch, args.images // batch * batch)
     images = torch.randint(0, 256, (count, 3, model.image_size, model.image_size), dtype=torch.uint8)
-    counts: dict = {}
-    chosen = sides(model, images.to(args.device), batch, args.rivals, counts)
-    times = alternate(chosen, args.repeats)
-    scale = {"predict": counts["predict"], "stream": counts["stream"], "ideal": counts["stream"]}
-    per_look = times["ideal"] / counts["stream"]
+    sides = Sides(model, images.to(args.device), batch)
+    timed = {"ideal": sides.ideal, "sub": sides.sub_batches, "predict": sides.predict, "stream": sides.stream}
+    rivals = {"masked": sides.masked, "whole batch": sides.whole_batch, "one by one": sides.one_by_one}
+    times = alternate(timed | (rivals | {"RAM-3": sides.ram} if args.rivals else {}), args.repeats)
+    if args.compile:
+        compile_looks(model, batch)
+        times["compiled"] = alternate({"compiled": sides.stream}, args.repeats)["compiled"]
     ratios = {
-        "predict / sub-batches": times["predict"] / times["sub-batches"],
-        "predict / ideal": times["predict"] / scale["predict"] / per_look,
+        "predict / sub-batches": times["predict"] / times["sub"],
+        "predict / ideal": times["predict"] / times["ideal"] * sides.looks["stream"] / sides.looks["predict"],
         "stream / ideal": times["stream"] / times["ideal"],
     }
-    ratios |= {f"{rival} / stream": times[rival] / times["stream"] for rival in times if rival not in
-               ("ideal", "sub-batches", "predict", "stream")}  # fmt: skip
+    ratios |= {
+        f"{name} / stream": time / times["stream"] for name, time in times.items() if name not in timed
+    }
     cells = " | ".join(f"{value:.2f}" for value in ratios.values())
-    looks = counts["stream"] / count
+    looks = sides.looks["stream"] / count
     if args.header:
         print("| model | batch | looks | " + " | ".join(ratios) + " | ideal, ms per image |")
         print("|---|---:|---:|" + "---:|" * (len(ratios) + 1))
@@ -160,15 +169,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--rivals", action="store_true", help="also time the rivals, and RAM-3")
     parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--compile", action="store_true", help="also time compiled looks")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.header = True
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     print(
-        f"{platform.machine()}, {args.device}, {args.threads} threads, python {platform.python_version()}, "
-        f"torch {torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, "
+        f"{platform.machine()}, {args.device}, {args.precision}, {args.threads} threads, "
+        f"python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, "
         f"seed {args.seed}, {statistics.mean(PATTERN):.3f} looks wanted, {args.repeats} repeats\n"
     )
     for name in args.models:

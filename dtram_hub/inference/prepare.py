@@ -41,6 +41,7 @@ class Preparation:
 
     def __init__(self, model: DTRAM, most_pixels: int = MOST_DECODED):
         self.model, self.most_pixels = model, most_pixels
+        self.pins = next(model.parameters()).device.type == "cuda"  # copies then overlap with computing
         config = resolve_model_data_config(model)
         self.transform = create_transform(**config, is_training=False, normalize=False)
         self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
@@ -83,7 +84,8 @@ class Preparation:
         return Prepared(self.form(photograph), photograph.info.get("warning", ""))
 
     def _square(self, photograph: Image.Image) -> Tensor:
-        return self.transform(centre(photograph) if self.keeps_centre else photograph)
+        image = self.transform(centre(photograph) if self.keeps_centre else photograph)
+        return image.pin_memory() if self.pins else image
 
     def _longer_side(self, photograph: Image.Image) -> Pyramid:
         return self._as_it_is(fitted(photograph, self.model.image_size))
