@@ -179,8 +179,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     print(
         f"{platform.machine()}, {args.device}, {args.precision}, {args.threads} threads, "
-        f"python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, "
-        f"seed {args.seed}, {statistics.mean(PATTERN):.3f} looks wanted, {args.repeats} repeats\n"
+        f"python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, "
+        f"dtram_hub {dtram_hub.__version__}, seed {args.seed}, {statistics.mean(PATTERN):.3f} looks wanted, "
+        f"{args.repeats} repeats\n"
     )
     for name in args.models:
         for batch in args.batches:

@@ -198,6 +198,30 @@ def plot_heat(path: str | Path, locations: Tensor, bins: int = 28) -> None:
     _save(figure, path)
 
 
+@as_they_are
+def plot_confusion(path: str | Path, confusion: list[list[int]], names: list[str]) -> None:
+    """Draw which classes are taken for which: the share of each row's images in each column.
+
+    Args:
+        path: path of the picture.
+        confusion: C rows of C counts, one row for each right class.
+        names: of the C classes.
+    """
+    counts = np.asarray(confusion, dtype=float)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    side = min(14, 2.5 + 0.22 * len(names))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    axes.set(xlabel="answer", ylabel="right class")
+    if len(names) <= 60:
+        shown = [_shown(name) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), shown, fontsize=7)
+    figure.colorbar(drawn, label="images of the right class (%)", shrink=0.8)
+    _save(figure, path)
+
+
 def _shown(title: str) -> str:
     """A short title for a legend, which would leave out one that begins with "_"."""
     return f"\N{HAIR SPACE}{textwrap.shorten(printable(title), 60)}"

@@ -84,6 +84,15 @@ def test_validate_decodes_a_split_once_and_counts_what_it_cannot_read(
     assert budgets == [None, *sorted({*validate.BUDGETS, 3.0})]
     assert all(row["mean_steps"] <= row["budget"] + 1e-9 for row in rows[1:])
     assert (rows[1]["mean_steps"], rows[-1]["mean_steps"]) == (1, 3)
+    out = tmp_path / "scores.json"
+    validate.main(
+        [*words[:2], "data.skip_broken=true", "--out", str(out), "--picture", str(tmp_path / "c.png")]
+    )
+    scores = json.loads(out.read_text())
+    assert scores["rows"][0]["accuracy"] == pytest.approx(scores["accuracy"])
+    assert sum(map(sum, scores["confusion"])) == 39
+    assert (tmp_path / "c.png").is_file()
+    assert "Mean accuracy of the classes" in capsys.readouterr().out
 
 
 def shards(count: int, files: int) -> Stream:

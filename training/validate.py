@@ -21,8 +21,10 @@ from rich.text import Text
 
 from dtram_hub.checks import check_choice, check_integer
 from dtram_hub.data.splits import Data, Split
+from dtram_hub.files import write_json
 from dtram_hub.inference.answers import class_names
 from dtram_hub.inference.budget import threshold_for
+from dtram_hub.learning.class_metrics import class_metrics, weakest
 from dtram_hub.learning.evaluation import Evaluator, FullPass
 from dtram_hub.learning.machine import join_processes, set_threads
 from dtram_hub.learning.messages import show_messages
@@ -42,15 +44,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("words", nargs="*", metavar="recipe.yaml | key=value")
     parser.add_argument("--split", default="test", help="train, validation or test")
     parser.add_argument("--batch-size", type=int, help="images per look; four batches of training by default")
+    parser.add_argument("--out", type=Path, help="JSON file for all scores, class by class")
+    parser.add_argument("--picture", type=Path, help="file for a picture of the confusion matrix")
     parser.add_argument("--json", action="store_true", help="print one JSON object per row, without a table")
     args = parser.parse_intermixed_args(argv)  # overrides may follow an option
     show_messages(sys.stderr)
     with ending_in_a_sentence("validate.py"):
-        validate(args.checkpoint, args.words, args.split, args.batch_size, args.json)
+        validate(args)
 
 
-def validate(folder: str, words: list[str], split: str, batch_size: int | None, as_json: bool) -> None:
+def validate(args: argparse.Namespace) -> None:
     """Print accuracy and steps of a checkpoint at its own threshold and at budgets; a RAM has one row."""
+    folder, words, split, batch_size = args.checkpoint, args.words, args.split, args.batch_size
     name, overrides = split_words(words)
     model = checkpoint.load(folder).to(memory_format=torch.channels_last)
     recipe = read_recipe(name or Path(folder) / "recipe.yaml", overrides)
@@ -60,11 +65,21 @@ def validate(folder: str, words: list[str], split: str, batch_size: int | None, 
     check_classes(folder, model, data)
     accelerator = join_processes()
     set_threads(accelerator, recipe.threads)
-    evaluator = Evaluator(model.to(accelerator.device), accelerator, batch_size)
+    evaluator = Evaluator(model.to(accelerator.device), accelerator, batch_size, shows_progress=True)
     seen = evaluator.full(data.splits[split])
     seen = without_faults(seen, data.splits[split], accelerator)
     if accelerator.is_main_process:
-        show(folder, split, list(rows_of(seen, model)), as_json)
+        rows = list(rows_of(seen, model))
+        scores = class_metrics(seen.at(model).logits, seen.labels)
+        show(folder, split, rows, args.json)
+        if not args.json:
+            show_classes(scores, data.class_names)
+        if args.out:
+            write_json(args.out, {"rows": rows, "classes": data.class_names} | scores)
+        if args.picture:
+            from dtram_hub.plots import plot_confusion
+
+            plot_confusion(args.picture, scores["confusion"], data.class_names)
 
 
 def load_split(recipe: Recipe, split: str) -> Data:
@@ -120,6 +135,17 @@ def show(folder: str, split: str, rows: list[dict], as_json: bool) -> None:
         threshold = "none" if row["stop_threshold"] is None else f"{row['stop_threshold']:.4f}"
         table.add_row(wanted, threshold, f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
     Console().print(table)
+
+
+def show_classes(scores: dict, names: list[str]) -> None:
+    """Print what a mean over all images hides."""
+    top = f", among the first five {100 * scores['top5_accuracy']:.2f} %" if "top5_accuracy" in scores else ""
+    say(
+        f"Mean accuracy of the classes {100 * scores['balanced_accuracy']:.2f} %{top}; the confidence is off "
+        f"by {100 * scores['calibration_error']:.1f} points on average."
+    )
+    worst = ", ".join(f"{name} ({100 * value:.0f} %)" for name, value in weakest(scores, names))
+    say(f"Known least: {worst}.")
 
 
 def check_classes(folder: str, model: DTRAM, data: Data) -> None:

@@ -1,5 +1,6 @@
 """Evaluation: the answers, locations and stops of a model on a whole split."""
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm import tqdm
 
 from ..data.splits import Split, index_batches
 from ..inference.pace import Threshold
@@ -91,11 +93,13 @@ class Evaluator:
     model: on the accelerator's device; every call puts it into evaluation mode.
     accelerator: the accelerator of the process.
     batch_size: images per batch of each process.
+    shows_progress: whether a full pass shows a bar, on a terminal.
     """
 
     model: DTRAM
     accelerator: Accelerator
     batch_size: int
+    shows_progress: bool = False
 
     @torch.no_grad()
     def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
@@ -125,7 +129,11 @@ class Evaluator:
             locations: (N, T, 2) locations to look at instead of the model's.
         """
         parts = []
-        for index, images in self.batches(split):
+        quiet = not (self.shows_progress and self.accelerator.is_main_process and sys.stderr.isatty())
+        count = -(-len(split) // (self.batch_size * self.accelerator.num_processes))
+        for index, images in tqdm(
+            self.batches(split), total=count, unit=" batches", leave=False, disable=quiet
+        ):
             given = None if locations is None else locations[index].to(self.accelerator.device)
             found = self.model.rollout(images, locations=given)
             seen = [found.logits, found.stop_logits.sigmoid(), found.locations]
