@@ -6,6 +6,7 @@ ended. When all are there, the lines become the file. Several processes write a 
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class AnswerFile:
         if path.suffix not in FORMATS:
             raise ValueError(f"--out={str(path)!r} ends in none of {', '.join(FORMATS)}.")
         self.path = path.with_stem(f"{path.stem}.{rank:05d}-of-{world:05d}") if world > 1 else path
-        if self.path.exists():
+        self.is_finished = self.path.exists()
+        if self.is_finished and world == 1:
             raise ValueError(f"--out={str(self.path)!r} exists already; accepted is a new file.")
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.rows: list[dict] = []
@@ -46,10 +48,20 @@ class AnswerFile:
             self.file.truncate(0)
             self._line({HEADER: self.call})
 
-    @property
-    def answered(self) -> set[str]:
-        """The images that have an answer, or a reason why there is none."""
-        return {row["image"] for row in self.rows}
+    def left_of(self, images: list[Path]) -> list[Path]:
+        """The images without an answer, and without a reason why there is none.
+
+        A process whose file is finished has none left, though others may.
+        """
+        if self.is_finished:
+            return []
+        known = Counter(row["image"] for row in self.rows)
+        left = []
+        for image in images:
+            known[str(image)] -= 1
+            if known[str(image)] < 0:
+                left.append(image)
+        return left
 
     def write(self, row: dict) -> None:
         """Keep one row."""
@@ -61,8 +73,11 @@ class AnswerFile:
         self.file.close()
 
     def finish(self) -> Path:
-        """Turn the part into the file."""
+        """Turn the part into the file; returns its path."""
         self.file.close()
+        if self.is_finished:
+            self.part.unlink()
+            return self.path
         with replacing(self.path) as temporary:
             FORMATS[self.path.suffix](temporary, self.rows)
         self.part.unlink()
@@ -97,9 +112,8 @@ def _write_lines(path: Path, rows: list[dict]) -> None:
 def _write_csv(path: Path, rows: list[dict]) -> None:
     import csv
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
+        table = csv.DictWriter(file, _columns(rows))
         table.writeheader()
         for row in rows:
             table.writerow(
@@ -108,9 +122,14 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def _write_parquet(path: Path, rows: list[dict]) -> None:
-    from pyarrow import Table, parquet
+    from pyarrow import parquet, table
 
-    parquet.write_table(Table.from_pylist(rows), path)
+    parquet.write_table(table({name: [row.get(name) for row in rows] for name in _columns(rows)}), path)
+
+
+def _columns(rows: list[dict]) -> list[str]:
+    """The columns of all rows; an error has others than an answer."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 FORMATS: dict[str, Callable[[Path, list[dict]], None]] = {

@@ -82,7 +82,7 @@ def predict(model: str, images: tuple[str, ...], **options) -> int:
         compile_looks(built, wanted.batch_size)
     preparation = Preparation(built, wanted.max_pixels or MOST_DECODED)
     answers = Answers(model, class_names(built), wanted, preparation, pictures, rank, world)
-    left = [path for path in paths if str(path) not in answers.known]
+    left = answers.left_of(paths)
     quiet = rank > 0 or not sys.stderr.isatty() or len(left) < 2
     try:
         outcomes = stream(
@@ -123,10 +123,9 @@ class Answers:
             call = {"model": model} | {name: getattr(wanted, name) for name in kept}
             self.file = AnswerFile(wanted.out, call, rank, world)
 
-    @property
-    def known(self) -> set[str]:
-        """The images that an earlier call has answered."""
-        return self.file.answered if self.file else set()
+    def left_of(self, images: list[Path]) -> list[Path]:
+        """The images that no earlier call has answered."""
+        return self.file.left_of(images) if self.file else images
 
     def take(self, outcome: Outcome) -> None:
         """Print or keep one outcome."""

@@ -13,6 +13,7 @@ from ..models.trace import Trace
 from .pace import Pace
 from .places import Image, Places
 
+FAULTS = (UnreadableImage, MemoryError, RuntimeError)  # torch has no other kind for a full memory of the CPU
 PATIENCE = 8  # batches of images that may overtake one that waits for its next look
 
 
@@ -91,11 +92,7 @@ class Pool:
         """Take one look of all rows of a state; returns the images that it was the last for."""
         try:
             state, probs = self.trace.look(images, state)
-        except (
-            UnreadableImage,
-            MemoryError,
-            RuntimeError,
-        ) as error:  # torch has no other kind for full memory
+        except FAULTS as error:
             if len(state) == 1:
                 return [self._fail(int(state.rows), error)]
             half = torch.arange(len(state), device=state.hidden.device).tensor_split(2)
