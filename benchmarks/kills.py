@@ -67,23 +67,36 @@ def main() -> None:
     printed, _ = launch(folder / "whole", args.processes).communicate()
     whole = time.perf_counter() - start
     say(f"the whole run took {whole:.0f} s")
-    killed, where = 0, []
-    process = launch(folder / "killed", args.processes)
+    killed = 0
     while killed < args.kills:
-        time.sleep(random.uniform(0.5, 0.6 * whole))
+        output = Path(tempfile.mkdtemp()) / "killed"
+        killed += kill_often(output, args.processes, args.kills - killed, whole)
+        compare(folder / "whole", output)
+
+
+def kill_often(output: Path, processes: int, kills: int, whole: float) -> int:
+    """Kill and resume a run until it is finished; returns how often it was killed, at most `kills` times."""
+    where: list[str] = []
+    process = launch(output, processes)
+    while len(where) < kills:
+        time.sleep(random.uniform(0.5, whole / 4))
         if process.poll() is not None:
             break
-        kill(process, only_one=bool(killed % 2))
-        killed += 1
-        states = sorted(path.name for path in (folder / "killed" / "checkpoints").glob("0*"))
+        kill(process, only_one=bool(len(where) % 2))
+        states = sorted(path.name for path in (output / "checkpoints").glob("0*"))
         where.append(states[-1] if states else "before the first state")
-        is_there = (folder / "killed" / "recipe.yaml").is_file()
-        process = launch(folder / "killed", args.processes, *(["--resume"] if is_there else []))
+        is_there = (output / "recipe.yaml").is_file()
+        process = launch(output, processes, *(["--resume"] if is_there else []))
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
-    say(f"killed {killed} times, after the states: {', '.join(where)}")
-    for path in sorted((folder / "whole" / "stages").iterdir()):
-        expected, found = load_file(path), load_file(folder / "killed" / "stages" / path.name)
+    say(f"killed {len(where)} times, after the states: {', '.join(where)}")
+    return len(where)
+
+
+def compare(whole: Path, killed: Path) -> None:
+    """Say of the weights of every stage whether they are the same."""
+    for path in sorted((whole / "stages").iterdir()):
+        expected, found = load_file(path), load_file(killed / "stages" / path.name)
         same = all(torch.equal(found[name], tensor) for name, tensor in expected.items())
         say(f"{path.name}: {'equal to the last bit' if same else 'DIFFERENT'}")
 
