@@ -64,7 +64,7 @@ def main() -> None:
         f"dtram_hub {dtram_hub.__version__}")  # fmt: skip
     folder = Path(tempfile.mkdtemp())
     start = time.perf_counter()
-    printed, _ = launch(folder / "whole", args.processes).communicate()
+    launch(folder / "whole", args.processes).communicate()
     whole = time.perf_counter() - start
     say(f"the whole run took {whole:.0f} s")
     killed = 0

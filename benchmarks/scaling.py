@@ -97,7 +97,7 @@ def draw(found: dict[str, dict[int, float]], target: Path) -> None:
             panel.legend(frameon=False)
         else:
             panel.set_xscale("log")
-            panel.set_ylim(0)
+            panel.set_ylim(0, 1.1 * max(seconds) / seconds[0])
         panel.set_xlabel(title)
         panel.set_ylabel(f"time, beside {title} = {numbers[0]}")
     figure.tight_layout()
