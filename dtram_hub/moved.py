@@ -43,6 +43,10 @@ class Moved(ModuleType):
         super().__init__(old, f"Moved to {' and '.join(new)}.")
         self._new = new
 
+    def __reduce__(self) -> tuple:
+        """Pickle by name, as modules are by libraries that send functions to other processes."""
+        return import_module, (self.__name__,)
+
     def __getattr__(self, name: str) -> object:
         """Read a name from the module's new path, with a FutureWarning.
 

@@ -1,6 +1,7 @@
 """Old import paths still work, with a warning; and importing the package brings only what a model needs."""
 
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -121,3 +122,8 @@ def test_public_names_are_all_there() -> None:
         assert callable(getattr(dtram_hub, name))
         assert getattr(dtram_hub, name).__module__.startswith("dtram_hub.sharing.")
     assert not {"export", "checkpoint"} & {*dir(dtram_hub)}
+
+
+def test_a_stand_in_is_pickled_by_its_name() -> None:
+    stand_in = sys.modules["dtram_hub.model"]
+    assert pickle.loads(pickle.dumps(stand_in)) is stand_in

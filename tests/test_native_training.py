@@ -220,6 +220,7 @@ def test_its_card_and_facts_say_that_images_have_any_size(dtram, finished: Path)
     exec(code.replace('"shapes"', f'"local-dir:{finished}"'), {})
 
 
+@pytest.mark.long
 def test_a_killed_run_continues_to_the_same_weights(finished: Path, root: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, *command(root, tmp_path / "run")],
@@ -241,6 +242,7 @@ def test_a_killed_run_continues_to_the_same_weights(finished: Path, root: Path, 
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.long
 def test_two_processes_learn_as_one(finished: Path, root: Path, tmp_path: Path) -> None:
     port = socket.create_server(("127.0.0.1", 0))
     launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port.getsockname()[1]}"]
