@@ -107,7 +107,7 @@ def info(model: str, as_json: bool) -> None:
 def predict(**words) -> None:
     """Classify images: class, confidence and number of looks.
 
-    IMAGES are files, folders, patterns in quotes, and tables of paths (.csv, .parquet). An image that
+    IMAGES are files, folders, patterns in quotes, and tables of paths (.csv, .jsonl, .parquet). An image that
     cannot be answered is named, the others are answered, and the exit code is 1.
 
     \b

@@ -28,6 +28,8 @@ WIDE = re.compile(r";16[BLN]")  # in Pillow's names of 16-bit layouts
 DIM = 4096  # 16-bit levels that all stay below are 12-bit data
 DIM_WARNING = f"its 16-bit levels all stay below {DIM}, as in 12-bit data, and it comes out nearly black"
 LONGEST_REASON = 160
+# Photographs that Pillow does not decode by itself. They count as images, so that no class of them vanishes.
+FOREIGN = {".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
 MOST_DECODED = 178_956_970  # of a file, twice what Pillow warns of
 LIMIT = threading.Lock()
 
@@ -107,6 +109,12 @@ def open_photograph(
         raise
     except Exception as error:  # decoders raise errors of nearly every kind
         raise UnreadableImage(_reason(error)) from error
+
+
+def image_endings() -> set[str]:
+    """The endings of the names of images, in lower case: all that Pillow opens, and FOREIGN."""
+    Image.init()
+    return {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN} | FOREIGN
 
 
 def centre(image: Image.Image, longest: int = 16) -> Image.Image:

@@ -8,15 +8,12 @@ label in a table beside the images. The name of a file says nothing about its sp
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
+from .canvas import image_endings
 from .listing import OTHER, Files, list_files, quoted
 from .tables import TABLES, order_of, read_table
 
 SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation"}
 SPLITS = {name: name for name in ("train", "validation", "test")} | SYNONYMS
-# Photographs that Pillow does not decode by itself. They count as images, so that no class of them vanishes.
-FOREIGN = {".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
 
 
 @dataclass
@@ -69,12 +66,6 @@ def list_images(root: Path) -> ImageFolder:
 def folder(path: str) -> str:
     """The folder of a file, with "/" at its end; "" for the top."""
     return path[: path.rfind("/") + 1]
-
-
-def image_endings() -> set[str]:
-    """The endings of the names of images, in lower case: all that Pillow opens, and FOREIGN."""
-    Image.init()
-    return {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN} | FOREIGN
 
 
 def _parts(files: Files, tables: dict[str, str], origin: str) -> dict[str, str]:

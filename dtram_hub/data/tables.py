@@ -25,10 +25,7 @@ def read_table(path: Path) -> dict[str, str | None] | None:
     Raises:
         ValueError: a damaged table, a row that names no file or one again, a label of another kind.
     """
-    try:
-        rows = list(READERS[path.suffix](path))
-    except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
-        raise ValueError(f"{quoted(path)} is no table ({one_line(error, 160)}).") from None
+    rows = read_rows(path)
     if not all(any(column in row for row in rows) for column in COLUMNS):
         return None
     labels: dict[str, str | None] = {}
@@ -40,6 +37,14 @@ def read_table(path: Path) -> dict[str, str | None] | None:
             raise ValueError(f"{quoted(path)}, row {number}: label={label!r} is no text or number.")
         labels[name] = None if label in (None, "") or label != label else str(label)
     return labels
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a table with an ending of READERS; ValueError for a damaged one."""
+    try:
+        return list(READERS[path.suffix](path))
+    except (OSError, ValueError, RecursionError, csv.Error, pyarrow.ArrowException) as error:
+        raise ValueError(f"{quoted(path)} is no table ({one_line(error, 160)}).") from None
 
 
 def order_of(names: Iterable[str]) -> list[str]:
