@@ -58,7 +58,7 @@ def views_of(model: DTRAM, images: Given, found: Prediction) -> list[Tensor]:
     for t in range(1, int(found.steps.max())):
         looking = (found.steps > t).nonzero().flatten()
         views.append(model.view(images, found.locations[looking, t], looking))
-    return [view.contiguous() for view in views]
+    return views
 
 
 def report(name: str, ours: float, bare: float) -> None:

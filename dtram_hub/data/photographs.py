@@ -95,11 +95,10 @@ def _decoded(
         logger.warning(f"data: {len(doubtful)} images may be wrong; {doubtful[0]}, for one")
     for name, split in splits.items():
         _check_classes(split, name, class_names, origin)
-    held_out = tuple(name for name in _fractions(config) if name not in splits)
-    for name in held_out:
-        fraction = _fractions(config)[name]
+    lacking = {name: fraction for name, fraction in _fractions(config).items() if name not in splits}
+    for name, fraction in lacking.items():
         splits["train"], splits[name] = hold_out(splits["train"], fraction, seed, name, class_names)
-    return Data(splits, class_names, len(broken), identity, held_out)
+    return Data(splits, class_names, len(broken), identity, tuple(lacking))
 
 
 def _canvases(split: datasets.Dataset, name: str, config: DataConfig, form: Form) -> Canvases:

@@ -5,10 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..images.pyramid import UnreadableImage
 from .prepare import Prepared
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,33 @@ def read_ahead(
     """Prepare images in their order, at most `ahead` of them before they are asked for.
 
     The items of a sequence are fetched by the threads as well, so that one that cannot be had is an error of
-    its own. An error of any other iterable ends the stream. Closing the iterator ends the threads.
+    its own. An error of any other iterable ends the stream.
 
     Args:
         images: a sequence, or any iterable.
         prepare: turns one item into an image.
+        workers, ahead: as in `work_ahead`.
+    """
+    tasks = enumerate(_fetches(images))
+    return work_ahead(lambda task: _read(*task, prepare), tasks, workers, ahead)
+
+
+def work_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Iterator[Result]:
+    """The results of a function, in the order of its items, which threads work on before they are asked for.
+
+    Closing the iterator ends the threads.
+
+    Args:
+        function: what the threads call.
+        items: its arguments, taken as they are needed.
         workers: the number of threads.
-        ahead: the largest number of images that are prepared and not yet taken.
+        ahead: the largest number of results that are worked on, or done and not yet taken.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="dtram-read") as threads:
-        pending: deque[Future[Read]] = deque()
-        work = (threads.submit(_read, *task, prepare) for task in enumerate(_fetches(images)))
+        pending: deque[Future[Result]] = deque()
+        work = (threads.submit(function, item) for item in items)
         try:
             pending.extend(itertools.islice(work, ahead))
             while pending:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from ..data.splits import Split, index_batches
 from ..inference.pace import Threshold
 from ..inference.pool import Pool
+from ..inference.reader import work_ahead
 from ..models.dtram import DTRAM
 from ..models.limits import Limits
 from ..models.stopping import first_stop
@@ -102,9 +102,9 @@ class Evaluator:
     shows_progress: bool = False
 
     @torch.no_grad()
-    def predict(self, split: Split, stop_threshold: float | None = None) -> Answers:
+    def predict(self, split: Split) -> Answers:
         """`DTRAM.predict` for every image of a split; images that stop make room for others."""
-        limits = Limits.of(self.model, stop_threshold)
+        limits = Limits.of(self.model)
         pool = Pool(self.model, self.batch_size, limits.max_steps, Threshold(limits.stop_threshold))
         finished, start = [], 0
         for index, images in self.batches(split):
@@ -150,14 +150,9 @@ class Evaluator:
         world = self.accelerator.num_processes
         padded = torch.arange(-(-len(split) // world) * world) % len(split)
         mine = padded[self.accelerator.process_index :: world]
-        with ThreadPoolExecutor(1) as thread:
-            coming = None
-            for i in index_batches(len(mine), self.batch_size, seed=None):
-                next_one = mine[i], thread.submit(split.at, mine[i])
-                if coming is not None:
-                    yield coming[0], coming[1].result().to(self.accelerator.device)
-                coming = next_one
-            yield coming[0], coming[1].result().to(self.accelerator.device)
+        shares = (mine[i] for i in index_batches(len(mine), self.batch_size, seed=None))
+        for index, images in work_ahead(lambda index: (index, split.at(index)), shares, workers=1, ahead=2):
+            yield index, images.to(self.accelerator.device)
 
     def gather(self, mine: list[Tensor], count: int) -> list[Tensor]:
         """Join the results of all processes, in the order of the split and without repeated images."""
