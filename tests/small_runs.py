@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def train(*words: str, **environment: str) -> str:
     done = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def start(words: list[str], output: Path, state: str = "0*", **kwargs) -> subprocess.Popen:
+    """Start a run, and wait until it has written a state whose name has the pattern `state`."""
+    process = subprocess.Popen(
+        [*words, f"output={output}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
+    )
+    deadline = time.monotonic() + 120
+    while not any((output / "checkpoints").glob(state)):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
 
 
 def refusal(*words: str) -> str:

@@ -5,34 +5,20 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 
-from small_runs import SCRIPT, SMALL, command, refusal
+from small_runs import SCRIPT, SMALL, command, refusal, start
 
 PROGRAM = [sys.executable, str(SCRIPT.parents[1] / "dtram_cli.py"), "train", *SMALL]
 LAUNCHER = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", str(SCRIPT), *SMALL]
 LONG = ["stages.ram.epochs=500"]
 
 
-def start(words: list[str], output: Path, **kwargs) -> subprocess.Popen:
-    """Start a run in a session of its own, and wait for its first state."""
-    process = subprocess.Popen(
-        [*words, *LONG, f"output={output}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        **kwargs,
-    )
-    deadline = time.monotonic() + 120
-    while not any((output / "checkpoints").glob("0*")):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
+def begin(words: list[str], output: Path, **kwargs) -> subprocess.Popen:
+    """Start a long run in a session of its own, and wait for its first state."""
+    return start([*words, *LONG], output, start_new_session=True, **kwargs)
 
 
 def wait_for(processes: list[psutil.Process]) -> None:
@@ -47,7 +33,7 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 
 def test_a_signal_to_the_program_ends_the_training_in_a_sentence(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    process = start(PROGRAM, output)
+    process = begin(PROGRAM, output)
     processes = family(process)
     assert "is in use by another training" in refusal(f"output={output}", *LONG, "--resume")
     assert "is in use by another training" in refusal(f"output={output}", *LONG)
@@ -63,7 +49,7 @@ def test_a_signal_to_the_program_ends_the_training_in_a_sentence(tmp_path: Path)
 
 
 def test_ctrl_c_ends_in_a_sentence(tmp_path: Path) -> None:
-    process = start(command(), tmp_path / "run")
+    process = begin(command(), tmp_path / "run")
     processes = family(process)
     for _ in range(3):  # an impatient user
         os.killpg(process.pid, signal.SIGINT)
@@ -75,7 +61,7 @@ def test_ctrl_c_ends_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_killed_launcher_takes_the_trainer_with_it(tmp_path: Path) -> None:
-    process = start(LAUNCHER, tmp_path / "run")
+    process = begin(LAUNCHER, tmp_path / "run")
     processes = family(process)
     assert len(processes) == 2
     process.send_signal(signal.SIGKILL)

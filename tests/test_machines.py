@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from dtram_hub.learning.machine import REFUSED
 from hub_faults import make_model
-from small_runs import SCRIPT, SMALL, command, refusal
+from small_runs import SCRIPT, SMALL, command, refusal, start
 
 PROGRAM = SCRIPT.parents[1] / "dtram_cli.py"
 ALONE = {"OMP_NUM_THREADS": "1"}
@@ -29,27 +29,11 @@ def torchrun(*words: object, processes: int = 2) -> list[str]:
     return [sys.executable, *launch, *map(str, words)]
 
 
-def start(output: Path) -> subprocess.Popen:
-    """Start a run of two processes, and wait for its first state of the second stage."""
-    process = subprocess.Popen(
-        torchrun(SCRIPT, *SMALL, *SHORT, "stages.ram.epochs=500", f"output={output}"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | ALONE,
-    )
-    deadline = time.monotonic() + 120
-    while not any((output / "checkpoints").glob("001-*")):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
 @pytest.mark.long
 def test_a_process_that_dies_ends_the_others_and_one_process_goes_on(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    process = start(output)
+    words = torchrun(SCRIPT, *SMALL, *SHORT, "stages.ram.epochs=500")
+    process = start(words, output, "001-*", env=os.environ | ALONE)
     trainers = [p for p in psutil.Process(process.pid).children(recursive=True) if str(SCRIPT) in p.cmdline()]
     assert len(trainers) == 2
     victim = next(p for p in trainers if p.environ()["RANK"] == "1")
@@ -129,6 +113,7 @@ def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
     done = subprocess.run(
         torchrun(*words, tmp_path / "shared.jsonl"), env=environment, capture_output=True, text=True
     )
+    assert done.returncode == 0  # else the launcher would end the process that has not finished
     assert "05.png is no readable image" in done.stderr
     alone = [sys.executable, *map(str, words), str(tmp_path / "alone.jsonl")]
     subprocess.run(alone, env=environment, capture_output=True)

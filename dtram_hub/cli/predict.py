@@ -67,7 +67,7 @@ def predict(model: str, images: tuple[str, ...], **options) -> int:
 
     Returns:
         The number of images without an answer, or without the picture that was asked for. A message on stderr
-        names each.
+        names each. One of several processes returns 0.
 
     Raises:
         ValueError: an argument cannot be used, before any image is answered.
@@ -100,7 +100,8 @@ def predict(model: str, images: tuple[str, ...], **options) -> int:
     finally:
         answers.close()
     answers.finish(len(paths))
-    return answers.failed
+    # A launcher ends all processes when one ends with an error; the others may not have finished.
+    return answers.failed if world == 1 else 0
 
 
 class Answers:
