@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,9 +15,12 @@ from torch.utils.data import DataLoader
 import dtram_hub
 from conftest import make_undecided, tiny_model
 from dtram_hub import DTRAM
-from dtram_hub.inference.pace import Budget
+from dtram_hub.data.splits import Split
+from dtram_hub.inference.pace import Budget, Threshold
+from dtram_hub.inference.pool import Pool
 from dtram_hub.inference.prepare import Preparation
 from dtram_hub.inference.stream import Outcome, stream
+from dtram_hub.learning.evaluation import Evaluator
 
 
 def steps_of(outcomes: list[Outcome]) -> Tensor:
@@ -101,6 +105,30 @@ def test_the_encoder_sees_full_batches(small_model: DTRAM) -> None:
     small_model.predict(images[:10])
     assert seen[0] == 10
     assert max(seen[1:]) < 10
+
+
+def test_the_images_that_have_waited_longest_look_first(small_model: DTRAM) -> None:
+    small_model.dynamic = False
+    pool = Pool(small_model, 4, 4, Threshold(0.5))
+    for keys in ([0, 1, 2], [3, 4, 5]):
+        assert pool.admit(keys, torch.rand(3, 1, 32, 32)) == []
+    assert pool.glimpse(4) == []
+    assert [pool.keys[place] for place in pool.waiting.rows.tolist()] == [4, 5, 0, 1, 2, 3]
+    assert pool.waiting.looks.tolist() == [1, 1, 2, 2, 2, 2]
+    assert sorted(key for finished in pool.drain() for key in finished.keys) == list(range(6))
+
+
+def test_an_evaluation_is_in_the_order_of_its_split(small_model: DTRAM) -> None:
+    pixels = torch.randint(0, 256, (33, 1, 32, 32), dtype=torch.uint8)
+    make_decided(small_model, pixels)
+    evaluator = Evaluator(small_model, Accelerator(cpu=True), batch_size=5)
+    split, together = Split(pixels, torch.zeros(33, dtype=torch.int64)), small_model.predict(pixels)
+    assert len(together.steps.unique()) > 1
+    for answers in (evaluator.predict(split), evaluator.full(split).at(small_model)):
+        assert torch.equal(answers.steps, together.steps)
+        for name in ("logits", "locations"):
+            found, expected = getattr(answers, name), getattr(together, name)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_a_ram_takes_all_steps(small_model: DTRAM) -> None:
