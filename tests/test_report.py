@@ -90,6 +90,52 @@ def test_every_stage_is_measured_with_its_own_weights(run: tuple[RunFolder, Eval
     assert len({row["accuracy"] for row in metrics["results"]}) > 5, "the test needs answers that differ"
 
 
+def test_a_mean_over_images_hides_no_class(
+    run: tuple[RunFolder, Evaluator, Data], capsys: pytest.CaptureFixture
+) -> None:
+    folder, evaluator, data = run
+    test = data.splits["test"]
+    test.labels = torch.where(torch.arange(70) < 60, 0, test.labels)  # class 0 in most images
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS)
+    answers = evaluator.model.predict(test.canvases)
+    right = answers.logits.argmax(-1) == test.labels
+    each = [right[test.labels == label].double().mean().item() for label in range(5)]
+    own, scores = own_result(metrics), metrics["scores"]
+    assert scores["class_accuracy"] == pytest.approx(each)
+    assert own["balanced_accuracy"] == scores["balanced_accuracy"] == pytest.approx(sum(each) / 5)
+    assert own["accuracy"] == scores["accuracy"] == pytest.approx(right.double().mean().item())
+    assert abs(own["balanced_accuracy"] - own["accuracy"]) > 0.02, "the test needs classes that differ"
+    assert [sum(row) for row in scores["confusion"]] == test.labels.bincount().tolist()
+    assert sum(scores["confusion"][i][i] for i in range(5)) == right.sum()
+    assert metrics["classes"] == list("abcde")
+    assert {row["stage"] for row in metrics["results"] if "balanced_accuracy" in row} == {
+        *("encoder", "ram_2", "ram_3", "dtram")
+    }
+    first, *budgets = metrics["budgets"]
+    assert first == {"stop_threshold": 0.5, "budget": None} | {
+        name: own[name] for name in first.keys() & own.keys()
+    }
+    for row in budgets:
+        steps = evaluator.model.predict(test.canvases, stop_threshold=row["stop_threshold"]).steps
+        assert row["mean_steps"] == pytest.approx(steps.double().mean().item())
+        assert row["mean_steps"] <= row["budget"]
+    assert (budgets[0]["mean_steps"], budgets[-1]["mean_steps"]) == (1, 3)
+    printed = capsys.readouterr().out
+    assert f"{100 * own['accuracy']:.2f} % │" in printed
+    assert f"{100 * own['balanced_accuracy']:.2f} % │" in printed
+    assert f"Mean accuracy of the classes {100 * own['balanced_accuracy']:.2f} %" in printed
+
+
+def test_metrics_of_many_classes_stay_small(monkeypatch: pytest.MonkeyPatch, run: tuple) -> None:
+    folder, evaluator, data = run
+    monkeypatch.setattr("dtram_hub.learning.report.MOST_CLASSES", 4)
+    metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:1], FACTS)
+    assert "confusion" not in metrics["scores"]
+    assert len(metrics["scores"]["class_accuracy"]) == 5
+    assert len(metrics["budgets"]) == 1  # an encoder takes one look
+    assert folder.read_metrics() == metrics
+
+
 def test_comparisons_are_told_from_stages(run: tuple[RunFolder, Evaluator, Data]) -> None:
     folder, evaluator, data = run
     metrics = write_report(folder, evaluator, data, plan_stages(3, Stages()), FACTS)

@@ -19,6 +19,7 @@ from dtram_hub.data.config import DataConfig
 from dtram_hub.data.loader import train_loader
 from dtram_hub.data.sources import load
 from dtram_hub.data.streaming import Stream
+from dtram_hub.learning.budget_rows import BUDGETS
 from folders import make_folder, photographs, pixels
 from small_runs import SCRIPT
 
@@ -81,7 +82,7 @@ def test_validate_decodes_a_split_once_and_counts_what_it_cannot_read(
     assert "1 of 40 images are unreadable and left out; the first: its format is unknown." in printed.err
     assert all(sum(row["step_histogram"].values()) == 39 for row in rows)
     budgets = [row["budget"] for row in rows]
-    assert budgets == [None, *sorted({*validate.BUDGETS, 3.0})]
+    assert budgets == [None, *sorted({*BUDGETS, 3.0})]
     assert all(row["mean_steps"] <= row["budget"] + 1e-9 for row in rows[1:])
     assert (rows[1]["mean_steps"], rows[-1]["mean_steps"]) == (1, 3)
     out = tmp_path / "scores.json"

@@ -8,7 +8,6 @@ The default recipe is that of the checkpoint; it names the data.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,8 @@ from dtram_hub.checks import check_choice, check_integer
 from dtram_hub.data.splits import Data, Split
 from dtram_hub.files import write_json
 from dtram_hub.inference.answers import class_names
-from dtram_hub.inference.budget import threshold_for
-from dtram_hub.learning.class_metrics import class_metrics, weakest
+from dtram_hub.learning.budget_rows import rows_of
+from dtram_hub.learning.class_metrics import class_metrics, sentences
 from dtram_hub.learning.evaluation import Evaluator, FullPass
 from dtram_hub.learning.machine import join_processes, set_threads
 from dtram_hub.learning.messages import show_messages
@@ -32,8 +31,6 @@ from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, split_word
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.prompt import ending_in_a_sentence, printable, say
-
-BUDGETS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5)  # mean steps; whole numbers follow up to T
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,11 +66,12 @@ def validate(args: argparse.Namespace) -> None:
     seen = evaluator.full(data.splits[split])
     seen = without_faults(seen, data.splits[split], accelerator)
     if accelerator.is_main_process:
-        rows = list(rows_of(seen, model))
+        rows = rows_of(seen, model)
         scores = class_metrics(seen.at(model).logits, seen.labels)
         show(folder, split, rows, args.json)
         if not args.json:
-            show_classes(scores, data.class_names)
+            for sentence in sentences(scores, data.class_names):
+                say(sentence)
         if args.out:
             write_json(args.out, {"rows": rows, "classes": data.class_names} | scores)
         if args.picture:
@@ -108,18 +106,6 @@ def without_faults(seen: FullPass, split: Split, accelerator: Accelerator) -> Fu
     return seen.take(readable)
 
 
-def rows_of(seen: FullPass, model: DTRAM) -> Iterator[dict]:
-    """A row at the model's own threshold, and one for each budget of mean steps, which these images set."""
-    own = {"stop_threshold": model.stop_threshold if model.dynamic else None, "budget": None}
-    yield own | seen.at(model).scores()
-    if not model.dynamic:
-        return
-    most = model.num_steps
-    for budget in sorted({budget for budget in (*BUDGETS, *range(1, most + 1)) if budget <= most}):
-        threshold = threshold_for(seen.stop_probs, budget)
-        yield {"stop_threshold": threshold, "budget": float(budget)} | seen.at_threshold(threshold).scores()
-
-
 def show(folder: str, split: str, rows: list[dict], as_json: bool) -> None:
     """Print rows as JSON objects, or as a table."""
     if as_json:
@@ -128,24 +114,14 @@ def show(folder: str, split: str, rows: list[dict], as_json: bool) -> None:
         return
     count = sum(rows[0]["step_histogram"].values())
     table = Table(title=Text(printable(f"{folder}: {count} {split} images, each looked at once")))
-    for heading in ("mean steps wanted", "stop threshold", "mean steps", "accuracy"):
+    for heading in ("mean steps wanted", "stop threshold", "mean steps", "accuracy", "balanced accuracy"):
         table.add_column(heading, justify="right")
     for row in rows:
         wanted = "its own threshold" if row["budget"] is None else f"{row['budget']:g}"
         threshold = "none" if row["stop_threshold"] is None else f"{row['stop_threshold']:.4f}"
-        table.add_row(wanted, threshold, f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %")
+        accuracies = [f"{100 * row[name]:.2f} %" for name in ("accuracy", "balanced_accuracy")]
+        table.add_row(wanted, threshold, f"{row['mean_steps']:.2f}", *accuracies)
     Console().print(table)
-
-
-def show_classes(scores: dict, names: list[str]) -> None:
-    """Print what a mean over all images hides."""
-    top = f", among the first five {100 * scores['top5_accuracy']:.2f} %" if "top5_accuracy" in scores else ""
-    say(
-        f"Mean accuracy of the classes {100 * scores['balanced_accuracy']:.2f} %{top}; the confidence is off "
-        f"by {100 * scores['calibration_error']:.1f} points on average."
-    )
-    worst = ", ".join(f"{name} ({100 * value:.0f} %)" for name, value in weakest(scores, names))
-    say(f"Known least: {worst}.")
 
 
 def check_classes(folder: str, model: DTRAM, data: Data) -> None:

@@ -1,7 +1,7 @@
 """How well single classes are known, and how far the confidences can be believed."""
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import confusion_matrix, recall_score
 from torch import Tensor
 
 BINS = 15  # of confidences, for the calibration error
@@ -24,7 +24,7 @@ def class_metrics(logits: Tensor, labels: Tensor) -> dict:
     totals = confusion.sum(1)
     found = {
         "accuracy": (answers == labels).double().mean().item(),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, answers)),
+        "balanced_accuracy": balanced_accuracy(answers, labels),
         "calibration_error": calibration_error(logits.softmax(-1), labels),
         "class_accuracy": [float(confusion[i, i] / totals[i]) if totals[i] else None for i in range(count)],
         "confusion": confusion.tolist(),
@@ -33,6 +33,16 @@ def class_metrics(logits: Tensor, labels: Tensor) -> dict:
         top = logits.topk(5).indices
         found["top5_accuracy"] = (top == labels[:, None]).any(1).double().mean().item()
     return found
+
+
+def balanced_accuracy(answers: Tensor, labels: Tensor) -> float:
+    """The mean accuracy of the classes that occur, in [0, 1].
+
+    Args:
+        answers, labels: (N,) int64.
+    """
+    occurring = labels.unique()
+    return float(recall_score(labels, answers, labels=occurring, average="macro", zero_division=0))
 
 
 def calibration_error(probs: Tensor, labels: Tensor) -> float:
@@ -61,3 +71,14 @@ def weakest(scores: dict, names: list[str], count: int = 5) -> list[tuple[str, f
         if value is not None
     ]
     return sorted(known, key=lambda pair: pair[1])[:count]
+
+
+def sentences(scores: dict, names: list[str]) -> list[str]:
+    """Scores of `class_metrics` in words, which a mean over all images hides."""
+    top = f", among the first five {100 * scores['top5_accuracy']:.2f} %" if "top5_accuracy" in scores else ""
+    worst = ", ".join(f"{name} ({100 * value:.0f} %)" for name, value in weakest(scores, names))
+    return [
+        f"Mean accuracy of the classes {100 * scores['balanced_accuracy']:.2f} %{top}; the confidence is off "
+        f"by {100 * scores['calibration_error']:.1f} points on average.",
+        f"Known least: {worst}.",
+    ]

@@ -16,6 +16,7 @@ from ..inference.reader import work_ahead
 from ..models.dtram import DTRAM
 from ..models.limits import Limits
 from ..models.stopping import first_stop
+from .class_metrics import balanced_accuracy
 
 
 @dataclass
@@ -33,13 +34,15 @@ class Answers:
     labels: Tensor
 
     def scores(self) -> dict:
-        """The values of `StepAccuracy`: accuracy, mean_steps, step_histogram and accuracy_by_steps."""
+        """The balanced accuracy, and the values of `StepAccuracy`: accuracy, mean_steps, step_histogram and
+        accuracy_by_steps.
+        """
         # `evaluate` imports all of transformers where it is installed, which takes seconds.
         from .step_accuracy import StepAccuracy
 
-        metric = StepAccuracy(keep_in_memory=True)
-        metric.add_batch(predictions=self.logits.argmax(-1), references=self.labels, steps=self.steps)
-        return metric.compute()
+        metric, classes = StepAccuracy(keep_in_memory=True), self.logits.argmax(-1)
+        metric.add_batch(predictions=classes, references=self.labels, steps=self.steps)
+        return metric.compute() | {"balanced_accuracy": balanced_accuracy(classes, self.labels)}
 
     def mean_return(self, discount: float) -> float:
         """The mean return R (Eq. 7), in [0, 1]: discount^steps for a right answer, 0 for a wrong one."""

@@ -17,12 +17,14 @@ from ..models.dtram import DTRAM
 from ..models.flops import Compute, accuracy_at_mean_steps, count_compute
 from ..models.glimpse import reach_of
 from ..prompt import printable
+from .budget_rows import rows_of
+from .class_metrics import class_metrics, sentences
 from .curriculum import Stage, set_steps
 from .evaluation import Answers, Evaluator, FullPass
 from .metrics import confidences, threshold_curve
 from .pictures import draw
 from .pointing import oracle, pointing
-from .run_folder import RunFolder
+from .run_folder import MOST_CLASSES, RunFolder
 
 logger = get_logger(__name__)
 Curves = dict[str, list[dict]]  # the points of each stop policy: threshold, mean_steps, accuracy
@@ -68,6 +70,9 @@ def write_report(
     metrics = {
         "results": rows,
         "curves": curves,
+        "budgets": rows_of(seen, evaluator.model),
+        "classes": data.class_names,
+        "scores": _scores(answers),
         "stage_kinds": {stage.name: stage.kind for stage in stages},
         "test_images": len(test),
         "precision": str(next(evaluator.model.parameters()).dtype).removeprefix("torch."),
@@ -96,7 +101,7 @@ def _set_budget(model: DTRAM, held_out: FullPass, mean_steps: float) -> Budget:
 def print_table(metrics: dict, folder: RunFolder) -> None:
     """Print all rows of a run as a table."""
     table = Table(title=f"{metrics['test_images']} test images, each answered once")
-    for heading in ("model", "mean steps", "accuracy"):
+    for heading in ("model", "mean steps", "accuracy", "balanced accuracy"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     points = any("pointing" in row for row in metrics["results"])
     if points:
@@ -104,12 +109,27 @@ def print_table(metrics: dict, folder: RunFolder) -> None:
     for row in metrics["results"]:
         shares = " ".join(f"{100 * share:.1f}" for share in row.get("pointing", [])[1:])
         more = [f"{shares} %" if shares else ""] if points else []
-        table.add_row(row["model"], f"{row['mean_steps']:.2f}", f"{100 * row['accuracy']:.2f} %", *more)
+        accuracies = [_percent(row.get(name)) for name in ("accuracy", "balanced_accuracy")]
+        table.add_row(row["model"], f"{row['mean_steps']:.2f}", *accuracies, *more)
     console = Console()
     console.print(table)
+    for sentence in sentences(metrics["scores"], metrics["classes"]):
+        console.print(printable(sentence), soft_wrap=True, markup=False, highlight=False)
     if metrics.get("spearman_steps_difficulty") is not None:
         console.print(f"Spearman of steps and difficulty: {metrics['spearman_steps_difficulty']:.2f}")
     console.print(printable(f"Model, metrics and pictures: {folder}"), soft_wrap=True, markup=False)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _scores(answers: Answers) -> dict:
+    """The entry "scores" of metrics.json."""
+    scores = class_metrics(answers.logits, answers.labels)
+    if len(scores["class_accuracy"]) > MOST_CLASSES:
+        del scores["confusion"]
+    return scores
 
 
 def _compare_ram(
@@ -195,8 +215,7 @@ def _comparison_row(title: str, stage: Stage, answers: Answers) -> dict:
         "model": title,
         "kind": "comparison",
         "stage": stage.name,
-        "mean_steps": scores["mean_steps"],
-        "accuracy": scores["accuracy"],
+        **{name: scores[name] for name in ("mean_steps", "accuracy", "balanced_accuracy")},
     }
 
 

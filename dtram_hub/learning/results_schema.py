@@ -19,6 +19,7 @@ class Part(BaseModel):
 class Point(Part):
     mean_steps: Steps
     accuracy: Share
+    balanced_accuracy: Share | None = None
 
 
 class Row(Point):
@@ -51,12 +52,29 @@ class BudgetRow(Part):
     high: Steps
 
 
+class AtBudget(Point):
+    budget: Steps | None
+    stop_threshold: Share | None
+
+
+class Scores(Part):
+    accuracy: Share
+    balanced_accuracy: Share
+    calibration_error: Share
+    top5_accuracy: Share | None = None
+    class_accuracy: list[Share | None]
+    confusion: list[list[Count]] | None = None
+
+
 class Metrics(Part):
     results: list[Row]
     stage_kinds: dict[str, str]
     seconds: dict[str, FiniteFloat]
     curves: dict[str, list[Point]] = {}
     budget: BudgetRow | None = None
+    budgets: list[AtBudget] = []
+    classes: list[str] = []
+    scores: Scores | None = None
     test_images: Count | None = None
     seed: int | None = None
     machine: str | None = None
@@ -70,6 +88,8 @@ class Metrics(Part):
     def has_all_times(self) -> "Metrics":
         if not self.seconds.keys() >= self.stage_kinds.keys():
             raise ValueError("seconds lacks a stage")
+        if self.scores and len(self.scores.class_accuracy) != len(self.classes):
+            raise ValueError("scores.class_accuracy and classes have other lengths")
         return self
 
 

@@ -12,12 +12,16 @@ show and push a run without the packages of training.
     config.json, *.safetensors  the model, see `models.checkpoint`
 
 metrics.json holds `results`, a list of rows with "model" (a title), "stage" (a name), "mean_steps",
-"accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps" and
-"validation_accuracy" as well. A row of kind "comparison" is the result of the same weights with other
-locations or stops. "pointing" of a row with glimpses, if the source knows boxes, holds the share of boxes
-that were found after each step, see `learning.pointing`. `stage_kinds` maps the name of every stage to its
-kind ("encoder", "ram" or "dtram"). `seconds` maps it to its training time. Both are in the order of the
-stages. `budget`, if the recipe has one, holds the fields of `inference.uncertainty.Budget`.
+"accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps",
+"balanced_accuracy" and "validation_accuracy" as well. A row of kind "comparison" is the result of the same
+weights with other locations or stops. "pointing" of a row with glimpses, if the source knows boxes, holds
+the share of boxes that were found after each step, see `learning.pointing`. `stage_kinds` maps the name of
+every stage to its kind ("encoder", "ram" or "dtram"). `seconds` maps it to its training time. Both are in
+the order of the stages. `budget`, if the recipe has one, holds the fields of `inference.uncertainty.Budget`.
+
+The answers of the run's own model to the test images are counted further. `scores` holds those of
+`learning.class_metrics`, for the classes that `classes` names; more than MOST_CLASSES have no "confusion".
+`budgets` holds the rows of `learning.budget_rows`. Runs of older versions lack these three.
 """
 
 import json
@@ -38,6 +42,7 @@ PICTURES = {
     "glimpses.png": "Test images by number of steps, with numbered glimpses",
     "locations.png": "Where the first glimpses of all test images lie",
 }
+MOST_CLASSES = 200  # whose confusion matrix metrics.json holds
 PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders
 
 
