@@ -29,7 +29,7 @@ from dtram_hub.prompt import say
 from timing import positive
 
 PREDICT, VALIDATE = "dtram predict", "dtram validate, all three looks"
-PROGRAM = [sys.executable, str(Path(__file__).parents[1] / "dtram_cli.py")]
+PROGRAM = [sys.executable, "-m", "dtram_cli"]
 
 
 def run(words: list, threads: int, path: str | None = None) -> float:

@@ -11,7 +11,7 @@ import psutil
 
 from small_runs import SCRIPT, SMALL, command, refusal, start
 
-PROGRAM = [sys.executable, str(SCRIPT.parents[1] / "dtram_cli.py"), "train", *SMALL]
+PROGRAM = [sys.executable, "-m", "dtram_cli", "train", *SMALL]
 LAUNCHER = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", str(SCRIPT), *SMALL]
 LONG = ["stages.ram.epochs=500"]
 

@@ -19,7 +19,7 @@ from dtram_hub.learning.machine import REFUSED
 from hub_faults import make_model
 from small_runs import SCRIPT, SMALL, command, refusal, start
 
-PROGRAM = SCRIPT.parents[1] / "dtram_cli.py"
+PROGRAM = ["-m", "dtram_cli"]
 ALONE = {"OMP_NUM_THREADS": "1"}
 SHORT = ["stages.ram.epochs=3", "stages.dtram.epochs=0", "model.num_steps=2", "batch_size=8"]
 
@@ -108,7 +108,7 @@ def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
     for number in range(11):
         Image.new("L", (16, 16), 20 * number).save(tmp_path / f"{number:02d}.png")
     (tmp_path / "05.png").write_bytes(b"broken")
-    words = [PROGRAM, "predict", tmp_path / "model", tmp_path, "--device", "cpu", "--out"]
+    words = [*PROGRAM, "predict", tmp_path / "model", tmp_path, "--device", "cpu", "--out"]
     environment = os.environ | ALONE
     done = subprocess.run(
         torchrun(*words, tmp_path / "shared.jsonl"), env=environment, capture_output=True, text=True

@@ -1,14 +1,15 @@
 """The program `dtram`: its commands, their arguments and their help.
 
-This module lies outside of `dtram_hub`, which imports torch and timm, so that help and version appear at
+This folder lies outside of `dtram_hub`, which imports torch and timm, so that help and version appear at
 once. Each command imports the package when it runs.
 """
 
-import runpy
 import sys
 from pathlib import Path
 
 import click
+
+from .runs import train, validate
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
@@ -119,37 +120,8 @@ def predict(**words) -> None:
     sys.exit(1 if predict.predict(**words) else 0)
 
 
-def script(name: str, summary: str, launched: bool = False) -> None:
-    """Make a command that runs training/`name`.py with all its arguments, if `launched` by accelerate."""
-    words_as_they_are = {"ignore_unknown_options": True, "help_option_names": []}
-
-    @dtram.command(name, help=summary, context_settings=words_as_they_are)
-    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-    def command(words: tuple[str, ...]) -> None:
-        # An installed package holds training/; in a checkout training/ lies beside this module.
-        here = Path(__file__).parent
-        paths = [folder / "training" / f"{name}.py" for folder in (here / "dtram_hub", here)]
-        path = str(next(path for path in paths if path.is_file()))
-        if launched and not {"-h", "--help"} & {*words}:
-            from dtram_hub.learning.launch import launch
-
-            launch(path, words)
-        else:
-            sys.argv = [path, *words]
-            runpy.run_path(path, run_name="__main__")
-
-
-script(
-    "train",
-    "Train by a recipe; the same as `accelerate launch training/train.py`.\n\n\b\n"
-    "dtram train imagefolder data.root=path/to/images output=runs/birds\ndtram train --help",
-    launched=True,
-)
-script(
-    "validate",
-    "Evaluate a model at several stop thresholds; the same as `python training/validate.py`.\n\n\b\n"
-    "dtram validate runs/birds\ndtram validate --help",
-)
+for _command in (train, validate):
+    dtram.add_command(_command)
 
 
 @dtram.command()
@@ -210,7 +182,3 @@ def pull(repo: str, folder: Path, revision: str | None) -> None:
 
     copy(repo, folder, revision)
     say(folder)
-
-
-if __name__ == "__main__":
-    main()
