@@ -30,6 +30,7 @@ def test_the_defaults_take_no_draws_and_change_no_pixel() -> None:
 
 DISTORT = {"shift": 2, "rotate": 9, "scale": 0.1, "bend": 1}
 ALL = {"flip": True, "turn": True, "crop": 0.3, "colour": 0.4, "distort": DISTORT}
+ALL |= {"rand_augment": "rand-m9-n3-mstd0.5-inc1", "erase": 0.5}
 
 
 def test_the_table_names_every_setting_and_counts_its_draws() -> None:

@@ -8,7 +8,14 @@ from dtram_hub.data.loader import epoch_draws, train_loader
 from dtram_hub.data.splits import Joined, Split
 
 KEY = (3, 1, 4)
-CHANGES = Augmentation(flip=True, crop=0.5, colour=0.2, distort={"shift": 2, "bend": 1})
+CHANGES = Augmentation(
+    flip=True,
+    crop=0.5,
+    colour=0.2,
+    distort={"shift": 2, "bend": 1},
+    rand_augment="rand-m9-mstd0.5",
+    erase=0.5,
+)
 
 
 def make_split(count: int = 50) -> Split:

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as tv
 from ..checks import check_choice, check_number
 from ..images.ragged import Ragged
 from ..images.region import Region
+from .timm_augment import SEEDS, check_rand_augment, erase, rand_augment
 
 DISTORTIONS = ("shift", "rotate", "scale", "bend")
 KNOTS = 4  # of the random displacement, along each side
@@ -169,6 +170,8 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Any, Tensor], Tensor], int]] = 
     "crop": (crop, 2 * TRIES + 2),
     "colour": (colour, 4),
     "distort": (distort, 5 + 2 * KNOTS**2),
+    "rand_augment": (rand_augment, SEEDS),
+    "erase": (erase, SEEDS),
 }
 
 # For images of different sizes: (the images' regions, setting, draws) -> their regions.
@@ -197,6 +200,8 @@ class Augmentation:
     crop: the smallest box that is enlarged to the whole image, as a share of its area, in (0, 1].
     colour: the largest change of brightness, contrast and saturation, as a share, in [0, 1].
     distort: the largest distortions, see `distort`.
+    rand_augment: a policy of timm's RandAugment, such as "rand-m9-mstd0.5"; None for none.
+    erase: the share of images of which a random rectangle becomes noise, in [0, 1].
 
     Raises:
         ValueError: a setting is out of range; the message names its recipe key.
@@ -207,6 +212,8 @@ class Augmentation:
     crop: float = 1.0
     colour: float = 0.0
     distort: dict[str, float] = field(default_factory=dict)
+    rand_augment: str | None = None
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("data.crop", self.crop, 0, 1, open_low=True)
@@ -214,6 +221,8 @@ class Augmentation:
         for name, most in self.distort.items():
             check_choice("data.distort", name, DISTORTIONS)
             check_number(f"data.distort.{name}", most, 0, math.inf)
+        check_rand_augment("data.rand_augment", self.rand_augment)
+        check_number("data.erase", self.erase, 0, 1)
 
     @property
     def used(self) -> list[str]:
