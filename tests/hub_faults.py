@@ -2,7 +2,7 @@
 
     python tests/hub_faults.py
 
-prints the table of docs/hub.md. Waiting is left out, so that all of it takes half a minute.
+prints the table of docs/hub_failures.md. Waiting is left out, so that all of it takes half a minute.
 """
 
 import itertools
