@@ -16,10 +16,11 @@ from dtram_hub.images.views import Normalise
 from dtram_hub.inference.uncertainty import Budget
 from dtram_hub.learning.curriculum import Stages, plan_stages
 from dtram_hub.learning.evaluation import Evaluator
-from dtram_hub.learning.pictures import first_glimpses, spread_over_classes
+from dtram_hub.learning.pictures import choose, examples_of, second_looks, spread_over_classes
 from dtram_hub.learning.report import write_report
 from dtram_hub.learning.run_folder import RunFolder, own_result, stage_rows
 from dtram_hub.models import checkpoint
+from dtram_hub.models.input import looks_in_words
 from dtram_hub.models.registry import WEIGHTS
 
 FACTS = {"seed": 7, "seconds": {"encoder": 1.0, "ram_2": 2.0, "ram_3": 3.0, "dtram": 4.0}, "version": "0"}
@@ -129,8 +130,10 @@ def test_a_mean_over_images_hides_no_class(
 def test_metrics_of_many_classes_stay_small(monkeypatch: pytest.MonkeyPatch, run: tuple) -> None:
     folder, evaluator, data = run
     monkeypatch.setattr("dtram_hub.learning.report.MOST_CLASSES", 4)
+    monkeypatch.setattr("dtram_hub.learning.pictures.MOST_NAMES", 4)
     metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:1], FACTS)
     assert "confusion" not in metrics["scores"]
+    assert folder.pictures() == ["steps.png", "glimpses.png"]
     assert len(metrics["scores"]["class_accuracy"]) == 5
     assert len(metrics["budgets"]) == 1  # an encoder takes one look
     assert folder.read_metrics() == metrics
@@ -175,7 +178,7 @@ def test_the_folder_of_a_finished_run_is_whole(
     assert data.splits["test"].most <= 3 * 6  # not all of them, which may be more than memory holds
     assert {path.name for path in folder.path.iterdir()} == {
         *("config.json", "model.safetensors", "recipe.yaml", "metrics.json", "stages"),
-        *("tradeoff.png", "steps.png", "glimpses.png", "locations.png"),
+        *("tradeoff.png", "steps.png", "glimpses.png", "locations.png", "confusion.png"),
     }
     for name in folder.pictures():
         with Image.open(folder.picture(name)) as picture:
@@ -210,16 +213,42 @@ def test_boxes_judge_the_glimpses(run: tuple[RunFolder, Evaluator, Data]) -> Non
 
 def test_pictures_show_every_class_before_one_comes_again() -> None:
     labels, index = torch.tensor([0, 0, 0, 1, 2, 1, 3]), torch.tensor([0, 1, 3, 4, 5])
-    assert spread_over_classes(labels, index).tolist() == [0, 3, 4, 1, 5]
-    assert spread_over_classes(labels, index[:0]).tolist() == []
+    none = torch.zeros(4, dtype=torch.int64)
+    assert spread_over_classes(labels, index, none).tolist() == [0, 3, 4, 1, 5]
+    assert spread_over_classes(labels, index[:0], none).tolist() == []
+    assert spread_over_classes(labels, index, torch.tensor([2, 0, 1, 0])).tolist() == [3, 4, 5, 0, 1]
+    # Two of each number of looks: the second row goes on with the classes that the first lacks.
+    labels, steps = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]), torch.tensor([1, 1, 1, 1, 3, 3, 3, 3])
+    assert choose(labels, steps, per_row=2).tolist() == [0, 1, 6, 7]
 
 
-def test_first_glimpses_leave_out_contexts_and_images_without_one() -> None:
+def test_the_second_look_is_the_first_that_an_image_decides() -> None:
     nothing = [torch.nan, torch.nan]
     locations = torch.tensor(
         [[nothing, [0.1, 0.2], [0.5, 0.5]], [nothing, nothing, nothing], [[0.3, 0.4], [0.6, 0.6], nothing]]
     )
-    torch.testing.assert_close(first_glimpses(locations), torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+    torch.testing.assert_close(second_looks(locations), torch.tensor([[0.1, 0.2], [0.6, 0.6]]))
+    assert second_looks(locations[:, :1]).shape == (0, 2)
+
+
+def test_examples_tell_the_confidence_and_the_right_class(run: tuple[RunFolder, Evaluator, Data]) -> None:
+    _, evaluator, data = run
+    answers = evaluator.full(data.splits["test"]).at(evaluator.model)
+    examples = examples_of(evaluator.model, data, answers, torch.arange(70))
+    probs = answers.logits.softmax(-1)
+    for k, example in enumerate(examples):
+        guess, label = int(probs[k].argmax()), int(data.splits["test"].labels[k])
+        caption = f"{'abcde'[guess]} ({100 * probs[k].max():.0f} %)"
+        assert example.caption == (caption if guess == label else f"{caption}, is {'abcde'[label]}")
+        assert example.is_right == (guess == label)
+        assert len(example.boxes) == answers.steps[k]
+        assert example.boxes[0].tolist() == [0, 0, 32, 32]  # the context, the whole image
+        for box, location in zip(example.boxes[1:], answers.locations[k, 1:], strict=False):
+            centre = box[:2] + box[2:] / 2
+            assert (centre - (location + 1) * 16).abs().max() <= 0.5
+            assert box[2:].tolist() == [12, 12]
+    assert len({example.is_right for example in examples}) == 2
+    assert looks_in_words(evaluator.model) == "Look 1 is the whole image. Every later look is a glimpse."
 
 
 def test_a_run_without_a_dtram_has_no_learned_stops(run: tuple[RunFolder, Evaluator, Data]) -> None:
@@ -237,7 +266,7 @@ def test_an_encoder_alone_has_nothing_to_compare(run: tuple[RunFolder, Evaluator
     metrics = write_report(folder, evaluator, data, plan_stages(3, Stages())[:1], FACTS)
     assert [row["kind"] for row in metrics["results"]] == ["stage"]
     assert metrics["curves"] == {}
-    assert folder.pictures() == ["steps.png", "glimpses.png"]
+    assert folder.pictures() == ["steps.png", "glimpses.png", "confusion.png"]
 
 
 def test_histograms_of_shipped_runs_are_drawn_side_by_side(tmp_path: Path) -> None:

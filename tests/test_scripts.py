@@ -17,7 +17,7 @@ import histograms
 import validate
 from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.models.registry import WEIGHTS
-from dtram_hub.plots import plot_glimpses, plot_histograms
+from dtram_hub.plots import PALE, WRONG, Example, plot_glimpses, plot_histograms, plot_tradeoff
 
 RUNS = [WEIGHTS / f"dtram_glimpse_mlp.mnist_dtram{budget}" for budget in (98, 99)]
 DIGITS = Path(__file__).parents[1] / "training" / "recipes" / "digits.yaml"
@@ -47,8 +47,8 @@ def test_runs_of_one_name_are_all_drawn(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_labels_are_no_formulas(tmp_path: Path) -> None:
     hostile = ["$\\frac{$", "\x1b[2J", "_hidden", "a\nb", "long " * 400, "$x$ %"]
-    images, steps = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.ones(6, dtype=torch.int64)
-    plot_glimpses(tmp_path / "g.png", images, torch.zeros(6, 1, 2), steps, hostile, 4)
+    image, box = torch.zeros(1, 8, 8, dtype=torch.uint8), torch.tensor([[2.0, 2, 4, 4]])
+    plot_glimpses(tmp_path / "g.png", [Example(image, box, text) for text in hostile], hostile[0])
     plot_histograms(tmp_path / "h.png", {f"{name} {i}": {"1": 3} for i, name in enumerate(2 * hostile)})
     for name in ("g.png", "h.png"):
         with Image.open(tmp_path / name) as drawn:
@@ -140,3 +140,26 @@ def test_mistakes_of_validate_end_in_one_sentence(ram: Path, tmp_path: Path) -> 
 def test_a_recipe_takes_a_number_of_threads(threads: str) -> None:
     with pytest.raises(ValueError, match=rf"^threads={threads} is not an integer of at least 1\.$"):
         read_recipe(DIGITS, [f"threads={threads}"])
+
+
+def test_lines_on_the_same_points_and_windows_over_the_edge_are_seen(tmp_path: Path) -> None:
+    points = [{"mean_steps": 1 + i / 29, "accuracy": 0.5 + i / 100} for i in range(30)]
+    curves = {"fixed": points[::10]} | dict.fromkeys(("a", "b", "c"), points)
+    plot_tradeoff(tmp_path / "t.png", curves, {"mean_steps": 1.5, "accuracy": 0.7})
+    grey, boxes = (
+        torch.full((1, 20, 20), 128, dtype=torch.uint8),
+        torch.tensor([[0.0, 0, 20, 20], [-5, 12, 10, 10]]),
+    )
+    plot_glimpses(
+        tmp_path / "g.png", [Example(grey, boxes, "far", is_right=False)], "Look 1 is the whole image."
+    )
+    colours = {
+        picture: {
+            f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in found.convert("RGB").getcolors(10**6)
+        }
+        for picture in ("t", "g")
+        for found in [Image.open(tmp_path / f"{picture}.png")]
+    }
+    assert all(colours["t"].get(colour, 0) > 500 for colour in PALE[:3])
+    assert colours["g"]["#1f77b4"] > 2 * colours["g"]["#ff7f0e"] > 100  # a frame around the image, and a part
+    assert colours["g"][WRONG] > 10

@@ -161,7 +161,7 @@ class Answers:
 
     def _draw(self, path: Path, outcome: Outcome, row: dict) -> None:
         try:
-            draw(self.pictures[path], outcome, self.preparation, row["class"])
+            draw(self.pictures[path], outcome, self.preparation, row)
             row["picture"] = str(self.pictures[path])
         except OSError as error:
             self.failed += 1

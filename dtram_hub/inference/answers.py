@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..models.dtram import DTRAM
+from ..models.input import boxes_of, looks_in_words
 from ..models.records import Prediction
 from .prepare import Preparation
 from .stream import Outcome
@@ -56,11 +57,19 @@ def sentence(row: dict) -> str:
     return f"{row['image']}: {named}, {looks}{picture}"
 
 
-def draw(target: Path, outcome: Outcome, preparation: Preparation, caption: str) -> None:
-    """Write a picture of an answered image with its glimpses."""
-    from ..plots import plot_glimpses  # needs matplotlib, unlike answers
+def draw(target: Path, outcome: Outcome, preparation: Preparation, row: dict) -> None:
+    """Write a picture of an answered image with its looks.
 
-    pixels, scale = preparation.shown(outcome.image)
-    crop = preparation.model.glimpse_crop * scale
-    found = outcome.found
-    plot_glimpses(target, [pixels], found.locations, found.steps, [caption], crop, per_row=1, side=4)
+    Args:
+        target: path of the picture.
+        outcome: the answer.
+        preparation: what has prepared the image.
+        row: the answer as `row_of` gives it.
+    """
+    from ..plots import Example, plot_glimpses  # needs matplotlib, unlike answers
+
+    model, (pixels, scale) = preparation.model, preparation.shown(outcome.image)
+    size = tuple(round(side / scale) for side in pixels.shape[1:])
+    boxes = scale * boxes_of(model, size, outcome.found.locations[0, : row["steps"]])
+    caption = f"{row['class']} ({100 * row['confidence']:.0f} %)"
+    plot_glimpses(target, [Example(pixels, boxes, caption)], looks_in_words(model), side=4)

@@ -39,8 +39,9 @@ RECIPE, METRICS = "recipe.yaml", "metrics.json"
 PICTURES = {
     "tradeoff.png": "Error against mean steps, for each way to stop",
     "steps.png": "Histogram of steps",
-    "glimpses.png": "Test images by number of steps, with numbered glimpses",
-    "locations.png": "Where the first glimpses of all test images lie",
+    "glimpses.png": "Test images by number of looks, with numbered looks",
+    "locations.png": "Where the second look at each test image lies",
+    "confusion.png": "Answers by right class",
 }
 MOST_CLASSES = 200  # whose confusion matrix metrics.json holds
 PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders

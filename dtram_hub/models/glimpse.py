@@ -17,7 +17,13 @@ from ..images.views import Normalise
 
 Images = Tensor | Ragged
 Sizes = tuple[int, int] | Tensor
-CONTEXTS = ("crop", "resize", "fit", "none")
+# The first look by the keyword `context`, in words.
+CONTEXTS = {
+    "crop": "the middle of the image",
+    "resize": "the whole image",
+    "fit": "the whole image",
+    "none": "a glimpse",
+}
 
 
 def sizes_of(images: Images, rows: Tensor | None = None) -> Sizes:

@@ -13,7 +13,17 @@ from ..images.extents import Extents
 from ..images.ragged import Ragged
 from ..images.views import Normalise, level_range
 from .arguments import largest_view
-from .glimpse import Images, cell_centres, context_extents, reach_of, retina, sizes_of, views
+from .glimpse import (
+    CONTEXTS,
+    Images,
+    cell_centres,
+    context_extents,
+    glimpse_extents,
+    reach_of,
+    retina,
+    sizes_of,
+    views,
+)
 
 Given = Tensor | Ragged | Sequence[Any]
 WIDE = (torch.uint16, torch.uint32)  # torch computes nothing in these, so they are cut as arrays
@@ -93,3 +103,33 @@ def place_cells(
         "valid": valid.to(cells.device).expand(count, -1),
         "reach": reach_of(model.glimpse_crop, sizes).to(cells).expand(count, -1, -1),
     }
+
+
+def boxes_of(model: nn.Module, size: tuple[int, int], locations: Tensor) -> Tensor:
+    """The windows of the looks at one image, in its pixels.
+
+    Args:
+        size: height and width of the image.
+        locations: (S, 2) of the looks that were taken; NaN for a context.
+
+    Returns:
+        (S, 4) floats: top, left, height and width.
+    """
+    boxes = []
+    for location in locations.float().cpu():
+        if location.isnan().any():
+            window = context_extents(size, model.context, model.context_size)
+        else:
+            window = glimpse_extents(size, location[None], model.glimpse_crop, model.crop_mode)
+        boxes.append(torch.cat([torch.as_tensor(ends).flatten().float() for ends in vars(window).values()]))
+    return torch.stack(boxes)
+
+
+def looks_in_words(model: nn.Module) -> str:
+    """The sentence for pictures that tells the first look of a model from the later ones."""
+    first = CONTEXTS[model.context]
+    if model.num_steps == 1:
+        return f"The only look is {first}."
+    if model.context == "none":
+        return "Every look is a glimpse."
+    return f"Look 1 is {first}. Every later look is a glimpse."
