@@ -5,6 +5,7 @@ Importing this package registers its models with timm: `timm.create_model("dtram
 
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from . import moved
 from .images.pyramid import Pyramid
@@ -14,6 +15,12 @@ from .models.records import Prediction, Rollout
 
 __version__ = "0.1.0"
 __all__ = ["DTRAM", "Prediction", "Pyramid", "Rollout", "calibrate", "pull", "push", "stream"]
+
+if TYPE_CHECKING:
+    from .inference.budget import calibrate
+    from .inference.stream import stream
+    from .sharing.pull import pull
+    from .sharing.push import push
 
 # Imported at first use, because a model needs neither the Hub's client nor the model cards.
 _LATER = {

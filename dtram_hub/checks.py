@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def check_flag(name: str, value: object) -> None:
         raise ValueError(f"{name}={short(value)} is neither True nor False.")
 
 
-def check_integer(name: str, value: object, least: int, most: int | None = None) -> None:
+def check_integer(name: str, value: Any, least: int, most: int | None = None) -> None:
     """ValueError unless `value` is an int of at least `least`, and at most `most` if there is one."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not is_integer or value < least or (most is not None and value > most):
@@ -31,7 +32,7 @@ def check_integer(name: str, value: object, least: int, most: int | None = None)
         raise ValueError(f"{name}={short(value)} is not an integer {accepted}.")
 
 
-def check_number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> None:
+def check_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     """ValueError unless `value` is a number in [low, high], or in (low, high] when `open_low`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (open_low and value == low):

@@ -26,7 +26,8 @@ def unique_names(paths: Iterable[Path], ending: str) -> dict[Path, str]:
     shared = Counter(_folded(path.stem) for path in paths)
     columns = zip(*(path.absolute().parent.parts for path in paths), strict=False)
     common = len([*takewhile(lambda folders: len(set(folders)) == 1, columns)])
-    taken, numbers, names = {_folded(path.name) for path in paths}, Counter(), {}
+    taken, names = {_folded(path.name) for path in paths}, {}
+    numbers: Counter[str] = Counter()
     for path in paths:
         below = "_".join(path.absolute().parts[common:])
         stem = _writable(path.stem if shared[_folded(path.stem)] == 1 else below, LONGEST - len(ending))

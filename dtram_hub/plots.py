@@ -18,7 +18,7 @@ from .prompt import printable
 
 # Labels and names of runs are texts: without this, "$" in them begins a formula, and a bad one is an error.
 as_they_are = matplotlib.rc_context({"text.parse_math": False, "text.usetex": False})
-COLOURS = matplotlib.colormaps["tab10"].colors
+COLOURS = matplotlib.color_sequences["tab10"]
 PALE = (
     "#1f5fa8",
     "#8fc98f",
@@ -223,7 +223,8 @@ def plot_heat(path: str | Path, locations: Tensor, bins: int = 28) -> None:
         locations: (N, 2) in [-1, 1], (y, x).
         bins: the number of parts along each side.
     """
-    counts, _, _ = np.histogram2d(*locations.numpy().T, bins=bins, range=[[-1, 1], [-1, 1]])
+    y, x = locations.numpy().T
+    counts, _, _ = np.histogram2d(y, x, bins=bins, range=[[-1, 1], [-1, 1]])
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(counts, extent=(-1, 1, 1, -1), cmap="viridis", interpolation="nearest")

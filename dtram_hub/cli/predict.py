@@ -132,7 +132,7 @@ class Answers:
         """Print or keep one outcome."""
         path = outcome.given
         row = {"image": str(path)}
-        if outcome.error:
+        if outcome.found is None:
             self.failed += 1
             _complain(path, outcome.error)
             row["error"] = outcome.error

@@ -11,6 +11,7 @@ import math
 import re
 import stat
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Form:
     channels: int
     side: int | None
     keeps_aspect: bool = False
-    levels: tuple[float, float] | None = None
+    levels: Sequence[float] | None = None
 
     @property
     def is_square(self) -> bool:
@@ -76,7 +77,7 @@ def open_photograph(
     *,
     least: int | None = None,
     most_pixels: int = MOST_DECODED,
-    levels: tuple[float, float] | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Image.Image:
     """Open one photograph, upright, in 8 bits.
 
@@ -209,7 +210,7 @@ def decode_all(files: list[dict | None], form: Form) -> list[Canvas]:
         return list(pool.map(lambda file: decode(file, form), files))
 
 
-def read_content(file: dict | None) -> bytes:
+def read_content(file: Mapping | None) -> bytes:
     """The undecoded bytes of {"path", "bytes"}, of which one may be None.
 
     Raises:
@@ -266,7 +267,7 @@ def _formats() -> list[str]:
     return [name for name in Image.OPEN if name not in PROGRAMS]
 
 
-def _as_photograph(image: Image.Image, in_chans: int, levels: tuple[float, float] | None) -> Image.Image:
+def _as_photograph(image: Image.Image, in_chans: int, levels: Sequence[float] | None) -> Image.Image:
     """Rotate an image by its EXIF orientation and convert it to 8 bits, grey (`in_chans` 1) or RGB (3)."""
     wide_colours = not image.mode.startswith("I") and WIDE.search(str(getattr(image, "tile", "")))
     image, highest = ImageOps.exif_transpose(image), DIM

@@ -75,7 +75,8 @@ def sizes_of_levels(size: tuple[int, int]) -> list[tuple[int, int]]:
     sizes = [(int(size[0]), int(size[1]))]
     if sizes[0][0] * sizes[0][1] > MOST_PIXELS:
         while max(sizes[-1]) > LEAST_SIDE:
-            sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
+            height, width = sizes[-1]
+            sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes
 
 

@@ -66,7 +66,7 @@ class Ragged:
         Raises:
             UnreadableImage: a region cannot be read; the message names the image.
         """
-        corners, sides = extents.corners.cpu(), extents.sides
+        corners, sides = extents.corners.cpu(), extents.sides  # type: ignore[union-attr]
         rows = range(len(corners)) if rows is None else rows.tolist()
         if mode == "bilinear":  # between pixels, so one more is read along each side
             start = corners.floor()
@@ -75,11 +75,11 @@ class Ragged:
                 self._part(row, own, around, 0) for row, own in zip(rows, start.long().tolist(), strict=True)
             ]
             within = Extents(corners - start, sides)
-            between = [
+            values, covered = (
                 None if found is None else resize(uniform.sample(found, within, None), size)
                 for found in _stacked(parts)
-            ]
-            return Views(*between, self.stored)
+            )
+            return Views(values, covered, self.stored)
         each = sides.tolist() if isinstance(sides, Tensor) else [sides] * len(corners)
         parts = [
             _resized(self._window(row, corner, own, size), size)
@@ -120,7 +120,8 @@ class Ragged:
 
 
 def _resized(part: Part, size: int) -> Part:
-    return tuple(found if found is None else resize(found[None], size)[0] for found in part)
+    pixels, covered = (found if found is None else resize(found[None], size)[0] for found in part)
+    return pixels, covered
 
 
 def _stacked(parts: list[Part]) -> tuple[Tensor, Tensor | None]:

@@ -71,4 +71,4 @@ class Region:
             start = min(round(corner * after / before), after - 1)
             corners.append(start)
             sides.append(max(1, min(round(side * after / before), after - start)))
-        return *corners, *sides
+        return corners[0], corners[1], sides[0], sides[1]

@@ -77,13 +77,13 @@ def open_tiff(path: Path, in_chans: int, most_pixels: int) -> Pyramid | None:
         series = file.series[0]
         pages = [level.keyframe for level in series.levels]
         height, width = series.sizes["height"], series.sizes["width"]
+        kind = tifffile.PHOTOMETRIC(pages[0].photometric).name
     except Exception as error:  # of nearly every kind, as for other decoders
         raise UnreadableImage(f"it is a damaged TIFF ({type(error).__name__})") from error
     by_region = pages[0].is_tiled or len(pages) > 1 or height * width > most_pixels
     if height * width <= MOST_PIXELS or not by_region:
         file.close()
         return None
-    kind = pages[0].photometric.name
     if series.axes not in AXES or kind in ("PALETTE", "MINISWHITE"):
         raise UnreadableImage(f"it is a TIFF of kind {kind} with axes {series.axes!r}, neither grey nor RGB")
     for page in pages:

@@ -60,8 +60,8 @@ def _slice(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
 def copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     """Copy windows pixel for pixel, in one vectorised gather."""
     channels, height, width = images.shape[1:]
-    span = torch.arange(extents.sides[0], device=images.device)
-    pixels = extents.corners[:, :, None] + span  # (N, 2, side): rows and columns
+    span = torch.arange(extents.sides[0], device=images.device)  # type: ignore[arg-type]
+    pixels = torch.as_tensor(extents.corners)[:, :, None] + span  # (N, 2, side): rows and columns
     nearest = pixels.clamp(min=0).minimum(torch.tensor([[height - 1], [width - 1]], device=images.device))
     (y, x), (y_inside, x_inside) = nearest.unbind(1), (pixels == nearest).unbind(1)
     index = (y[:, :, None] * width + x[:, None, :]).flatten(1)
@@ -76,10 +76,10 @@ def copy(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
 
 def sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     """Interpolate windows at sub-pixel positions; equal to `copy` for corners on whole pixels."""
-    images = images if rows is None else images[rows]
+    images, corners = images if rows is None else images[rows], torch.as_tensor(extents.corners)
     # Pixel centres lie at half integers.
     y, x = (
-        (extents.corners[:, axis : axis + 1] + torch.arange(side, device=images.device) + 0.5)
+        (corners[:, axis : axis + 1] + torch.arange(side, device=images.device) + 0.5)
         / images.shape[2 + axis]
         * 2
         - 1

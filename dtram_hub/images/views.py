@@ -1,5 +1,6 @@
 """Views: pixels cut out of images and resized, and how stored levels become the encoder's numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Normalise(nn.Module):
         levels: the levels of black and white in the stored images; None for those of their dtype.
     """
 
-    def __init__(self, pretrained_cfg: dict, levels: tuple[float, float] | None = None):
+    def __init__(self, pretrained_cfg: dict, levels: Sequence[float] | None = None):
         super().__init__()
         self.levels = levels
         for name in ("mean", "std"):
@@ -72,7 +73,7 @@ def as_torch(dtype: np.dtype) -> torch.dtype:
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
-def level_range(stored: torch.dtype, levels: tuple[float, float] | None) -> tuple[float, float]:
+def level_range(stored: torch.dtype, levels: Sequence[float] | None) -> tuple[float, float]:
     """The levels of black and white: `levels`, or 0 and the largest number of an unsigned dtype.
 
     8 bits are always 0 to 255: a program that wrote 8 bits has chosen the range.
@@ -81,7 +82,7 @@ def level_range(stored: torch.dtype, levels: tuple[float, float] | None) -> tupl
         ValueError: floats or signed numbers without `levels`.
     """
     if levels is not None and stored != torch.uint8:
-        return levels
+        return levels[0], levels[1]
     if stored not in (torch.uint8, torch.uint16, torch.uint32):
         raise ValueError(
             f"images of dtype {short(stored)} have no known range of levels; accepted are uint8, uint16, or "

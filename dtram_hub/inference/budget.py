@@ -96,7 +96,7 @@ def steps_within(model: DTRAM, latency: float, repeats: int = 7) -> float:
     check_number("latency", latency, 0, math.inf, open_low=True)
     like, side = next(model.parameters()), model.usual_side
     image = like.new_zeros(1, model.in_chans, side, side)
-    seconds = [[], []]
+    seconds: list[list[float]] = [[], []]
     for _ in range(repeats + 1):
         for steps, times in zip((1, model.num_steps), seconds, strict=True):
             start = time.perf_counter()

@@ -1,5 +1,7 @@
 """Compiled looks: the encoder as fused graphs of a few batch sizes, to which smaller batches are padded."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,10 @@ from ..models.seeing import encode_view
 
 # For a CPU, weights become constants, and batch norm a part of its convolution. For CUDA, the launches of all
 # kernels become one graph.
-OPTIONS = {"cpu": {"options": {"freezing": True}}, "cuda": {"mode": "reduce-overhead"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"options": {"freezing": True}},
+    "cuda": {"mode": "reduce-overhead"},
+}
 
 
 class CompiledLooks:
@@ -80,5 +85,5 @@ def compile_looks(model: DTRAM, batch_size: int) -> CompiledLooks:
         raise ValueError(
             "the model is in training mode; accepted is model.eval(), because weights become fixed."
         )
-    model.encode_view = CompiledLooks(model, batch_size)
+    model.encode_view = CompiledLooks(model, batch_size)  # type: ignore[method-assign]
     return model.encode_view

@@ -49,7 +49,7 @@ class Budget(Pace):
 
     def __init__(self, mean_steps: float, max_steps: int, stop_threshold: float):
         self.mean_steps, self.max_steps, self.stop_threshold = mean_steps, max_steps, stop_threshold
-        self.seen = [deque(maxlen=REMEMBERED) for _ in range(max_steps - 1)]
+        self.seen: list[deque[float]] = [deque(maxlen=REMEMBERED) for _ in range(max_steps - 1)]
         self.images = 0
         self.looks = 0
         self.in_flight = np.zeros(max_steps, np.int64)  # images that go on, by looks so far

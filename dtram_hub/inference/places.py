@@ -34,7 +34,10 @@ class Places:
             images = images.images
         if self.tensor is None and self.listed is None:
             self._begin(images[0])
-        if self.tensor is not None and any(image.shape != self.tensor.shape[1:] for image in images):
+        if self.tensor is not None and any(
+            image.shape != self.tensor.shape[1:]  # type: ignore[union-attr]  # `check` lets no pyramid in
+            for image in images
+        ):
             self.listed, self.tensor = list(self.tensor.cpu()), None
         if self.listed is not None:
             for place, image in zip(places, images, strict=True):
@@ -47,14 +50,15 @@ class Places:
 
     def check(self, image: Image) -> None:
         """ValueError unless an image can lie beside the others."""
-        is_tensor = isinstance(image, Tensor)
-        channels = image.shape[0] if is_tensor else image.channels
+        channels = image.shape[0] if isinstance(image, Tensor) else image.channels
         stored = str(image.dtype).removeprefix("torch.")
-        kind = channels, stored, is_tensor and image.is_floating_point()
+        kind = channels, stored, isinstance(image, Tensor) and image.is_floating_point()
         if channels != self.model.in_chans:
             raise ValueError(f"it has {channels} channels; accepted are {self.model.in_chans}")
         if self.kind is None:
-            self.model.open(image[None] if is_tensor else [image])  # knows which dtypes are accepted
+            self.model.open(
+                image[None] if isinstance(image, Tensor) else [image]
+            )  # knows which dtypes are accepted
             self.kind = kind
         if kind != self.kind:
             raise ValueError(f"its pixels are {stored}, and those of the first image {self.kind[1]}")

@@ -1,6 +1,6 @@
 """From what users give to what a model reads: a square as timm makes it, the fitted image, or all pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +45,7 @@ class Preparation:
         config = resolve_model_data_config(model)
         self.transform = create_transform(**config, is_training=False, normalize=False)
         self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
-        self.form = self._square
+        self.form: Callable[[Image.Image], Tensor | Pyramid] = self._square
         if model.context == "fit":
             self.form = self._longer_side
         if model.image_size is None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from ..images.pyramid import UnreadableImage
 from .prepare import Prepared
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Read:
 
 def read_ahead(
     images: Iterable[Any], prepare: Callable[[Any], Prepared], workers: int, ahead: int
-) -> Iterator[Read]:
+) -> Generator[Read, None, None]:
     """Prepare images in their order, at most `ahead` of them before they are asked for.
 
     The items of a sequence are fetched by the threads as well, so that one that cannot be had is an error of
@@ -48,7 +49,7 @@ def read_ahead(
 
 def work_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results of a function, in the order of its items, which threads work on before they are asked for.
 
     Closing the iterator ends the threads.
@@ -71,7 +72,7 @@ def work_ahead(
             threads.shutdown(cancel_futures=True)
 
 
-def _fetches(images: Iterable[Any]) -> Iterator[Callable[[], Any]]:
+def _fetches(images: Any) -> Iterator[Callable[..., Any]]:
     """A function for each item, which returns the item."""
     if isinstance(images, Sequence) or (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         return ((lambda number=number: images[number]) for number in range(len(images)))

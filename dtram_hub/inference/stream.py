@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..images.pyramid import Pyramid
 from ..models.dtram import DTRAM
 from ..models.limits import Limits
 from ..models.records import Prediction
-from .pace import Budget, Threshold
+from .pace import Budget, Pace, Threshold
 from .pool import Finished, Pool
 from .prepare import Preparation
 from .reader import Read, read_ahead
@@ -82,7 +82,7 @@ def stream(
     check_integer("batch_size", batch_size, 1)
     workers = os.cpu_count() if workers is None else workers
     check_integer("workers", workers, 1)
-    pace = Threshold(limits.stop_threshold)
+    pace: Pace = Threshold(limits.stop_threshold)
     if mean_steps is not None:
         pace = Budget(mean_steps, limits.max_steps, model.stop_threshold)
     pool = Pool(model, batch_size, limits.max_steps, pace)
@@ -91,7 +91,7 @@ def stream(
     return _sorted(outcomes) if in_order else outcomes
 
 
-def _outcomes(pool: Pool, reads: Iterator[Read]) -> Iterator[Outcome]:
+def _outcomes(pool: Pool, reads: Generator[Read, None, None]) -> Generator[Outcome, None, None]:
     """The outcomes of all reads, as they finish."""
     open_reads: dict[int, Read] = {}
     try:
@@ -137,7 +137,7 @@ def _each(finished: Iterable[Finished], reads: dict[int, Read]) -> Iterator[Outc
             yield Outcome(number, read.given, found, error, read.prepared.warning, read.prepared.image)
 
 
-def _sorted(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+def _sorted(outcomes: Generator[Outcome, None, None]) -> Iterator[Outcome]:
     """The outcomes by number; one that comes early waits."""
     early: dict[int, Outcome] = {}
     following = 0

@@ -5,6 +5,7 @@ The bounds are generous for a user. They keep a stranger's configuration from fi
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from ..checks import check_choice, check_flag, check_integer, check_number, check_range
 from ..images.uniform import CROP_MODES
@@ -20,12 +21,19 @@ LARGEST_VIEW = 4096  # pixels of one side, as the encoder sees it
 LARGEST_TENSOR = 2**30  # numbers in an image, a view or a head; 4 GiB in single precision
 
 _view = partial(check_integer, least=1, most=LARGEST_VIEW)
-CHECKS: dict[str, Callable[[str, object], None]] = {
+
+
+def _check_image_size(name: str, value: object) -> None:
+    if value != NATIVE:
+        check_integer(name, value, 1, 16384)
+
+
+CHECKS: dict[str, Callable[[str, Any], None]] = {
     "backbone": lambda name, value: check_backbone(value),
     "num_classes": partial(check_integer, least=0, most=1_000_000),
     "in_chans": partial(check_integer, least=1, most=1024),
     "num_steps": partial(check_integer, least=1, most=1000),
-    "image_size": lambda name, value: value == NATIVE or check_integer(name, value, 1, 16384),
+    "image_size": _check_image_size,
     "context": partial(check_choice, choices=CONTEXTS),
     "context_size": _view,
     "glimpse_crop": _view,
@@ -47,14 +55,14 @@ CHECKS: dict[str, Callable[[str, object], None]] = {
 OPTIONAL = {"glimpse_size", "levels"}
 
 
-def check_each(arguments: Mapping[str, object]) -> None:
+def check_each(arguments: Mapping[str, Any]) -> None:
     """ValueError unless every keyword of CHECKS among `arguments` has an accepted value."""
     for name, check in CHECKS.items():
         if name in arguments and not (name in OPTIONAL and arguments[name] is None):
             check(name, arguments[name])
 
 
-def check_arguments(arguments: Mapping[str, object]) -> None:
+def check_arguments(arguments: Mapping[str, Any]) -> None:
     """ValueError unless the values of all keywords of CHECKS are accepted, alone and together."""
     check_each(arguments)
     context, aggregate, scales = (arguments[name] for name in ("context", "aggregate", "glimpse_scales"))
@@ -80,7 +88,7 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
     _check_tensors(arguments)
 
 
-def usual_side(arguments: Mapping[str, object]) -> int:
+def usual_side(arguments: Mapping[str, Any]) -> int:
     """The side of the square images that timm prepares for a model: its `image_size`, or its largest view."""
     side = arguments.get("image_size", IMAGE_SIZE)
     if side != NATIVE:
@@ -94,7 +102,7 @@ def largest_view(context: str, context_size: int, glimpse_crop: int) -> int:
     return max(glimpse_crop, context_size if context == "crop" else 0)
 
 
-def _check_tensors(arguments: Mapping[str, object]) -> None:
+def _check_tensors(arguments: Mapping[str, Any]) -> None:
     """ValueError if an image, a view or a head has more than LARGEST_TENSOR numbers."""
     widest = arguments["glimpse_crop"] * 2 ** (arguments["glimpse_scales"] - 1)
     sides = {"image_size": usual_side(arguments), "glimpse_crop": widest}

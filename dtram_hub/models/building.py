@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -99,7 +100,7 @@ def create(variant: str, pretrained: bool, kwargs: dict, **defaults) -> DTRAM:
 
     # Weights for the same channels must stay as they are; older versions of timm take them for three.
     adapted = asked.cfg.first_conv if kwargs["in_chans"] != asked.cfg.input_size[0] else None
-    loading = {
+    loading: dict[str, Any] = {
         "pretrained_cfg": replace(asked.cfg, first_conv=adapted),
         "pretrained_filter_fn": checkpoint.sound,
     }
@@ -165,7 +166,7 @@ def _registered(variant: str, config: dict) -> tuple[str, dict] | None:
     return tag, {key: value for key, value in config.items() if values.get(key) != value}
 
 
-def _encoder_of(backbone: object, tag: str | None, cache_dir: str | None) -> tuple[str, PretrainedCfg, dict]:
+def _encoder_of(backbone: Any, tag: str | None, cache_dir: str | None) -> tuple[str, PretrainedCfg, dict]:
     """The architecture of a `backbone`, timm's configuration of its weights, and its own keywords."""
     if not isinstance(backbone, str):
         check_backbone(backbone)

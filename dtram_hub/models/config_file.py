@@ -67,7 +67,7 @@ def check_config(config: dict) -> None:
             raise ValueError(f"pretrained_cfg.{key} is for {count} channels, but the model has {channels}.")
 
 
-def check_model_args(architecture: str, arguments: Mapping[str, object]) -> None:
+def check_model_args(architecture: str, arguments: Mapping[str, Any]) -> None:
     """ValueError unless the keywords are a DTRAM's, or plain values of keywords that its encoder names."""
     check_each(arguments)
     check_no_loading(arguments)

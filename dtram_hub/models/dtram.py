@@ -107,7 +107,7 @@ class DTRAM(TimmModel):
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.num_steps = num_steps
-        self.image_size = None if image_size == NATIVE else image_size
+        self.image_size: int | None = None if image_size == NATIVE else image_size  # type: ignore[assignment]
         self.context = context
         self.context_size = context_size
         self.glimpse_crop = glimpse_crop
@@ -220,8 +220,9 @@ class DTRAM(TimmModel):
 
     def begin(self, images: Images) -> State:
         """The state before the first step, for images from `open`."""
-        of_floats = isinstance(images, Tensor) and images.is_floating_point()
-        like = images if of_floats else self.input_to_hidden.weight
+        like = self.input_to_hidden.weight
+        if isinstance(images, Tensor) and images.is_floating_point():
+            like = images
         count = images.shape[0] if isinstance(images, Tensor) else len(images)
         looks = torch.zeros((), dtype=torch.int64, device=like.device)
         return State(like.new_zeros(count, self.hidden_size), looks, begun=False)

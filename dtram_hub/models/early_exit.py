@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from .glimpse import Images
 from .input import is_recorded
 from .limits import Clock, Limits
 from .records import Prediction, State
 from .trace import Trace
 
 
-def predict(model: nn.Module, images: Tensor, limits: Limits) -> Prediction:
+def predict(model: nn.Module, images: Images, limits: Limits) -> Prediction:
     """Take the best actions; the batch shrinks as images stop.
 
     Args:
@@ -32,7 +33,7 @@ def predict(model: nn.Module, images: Tensor, limits: Limits) -> Prediction:
     return trace.prediction()
 
 
-def _stop_above_threshold(images: Tensor, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
+def _stop_above_threshold(images: Images, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
     """Every image stops at the first stop probability above the threshold; returns those that never did."""
     for step in range(1, limits.max_steps + 1):
         looked = state.count
@@ -50,7 +51,7 @@ def _stop_above_threshold(images: Tensor, state: State, trace: Trace, clock: Clo
     return state
 
 
-def _stop_the_surest(images: Tensor, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
+def _stop_the_surest(images: Images, state: State, trace: Trace, clock: Clock, limits: Limits) -> State:
     """All images together take a budget of looks; the next look is of the images least sure to stop.
 
     A round takes half of the looks that are left, so that the images seen again are weighed again. It takes

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -77,7 +78,8 @@ def keywords_of(backbone: str) -> frozenset[str]:
     """The keywords that the class of the timm architecture names, except those of LOADING."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         kind = type(timm.create_model(backbone))
-    named = (inspect.signature(base.__init__).parameters for base in kind.__mro__ if base is not nn.Module)
+    bases: list[Any] = [base for base in kind.__mro__ if base is not nn.Module]
+    named = (inspect.signature(base.__init__).parameters for base in bases)
     return frozenset(name for names in named for name in names) - LOADING - {"self", "args", "kwargs"}
 
 
@@ -112,7 +114,8 @@ def size_keywords(
 
 @cache
 def _size_keywords(backbone: str, sizes: tuple[int, ...], in_chans: int, **kwargs) -> tuple[dict | None, str]:
-    plain, dynamic = {}, {"dynamic_img_size": True}
+    plain: dict[str, Any] = {}
+    dynamic: dict[str, Any] = {"dynamic_img_size": True}
     built = [{"img_size": size} for size in dict.fromkeys((sizes[-1], sizes[0]))]
     candidates = [plain, dynamic, dynamic | {"dynamic_img_pad": True}, *built]
     config = timm.get_pretrained_cfg(backbone, allow_unregistered=True)

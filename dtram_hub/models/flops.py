@@ -41,5 +41,5 @@ def count_compute(model: nn.Module) -> Compute:
 
 def accuracy_at_mean_steps(curve: list[dict], mean_steps: float) -> float:
     """Accuracy of a `threshold_curve` at `mean_steps`, interpolated between its points."""
-    points = sorted((point["mean_steps"], point["accuracy"]) for point in curve)
-    return float(np.interp(mean_steps, *zip(*points, strict=True)))
+    steps, accuracies = zip(*sorted((point["mean_steps"], point["accuracy"]) for point in curve), strict=True)
+    return float(np.interp(mean_steps, steps, accuracies))

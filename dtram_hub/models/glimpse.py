@@ -29,7 +29,8 @@ CONTEXTS = {
 def sizes_of(images: Images, rows: Tensor | None = None) -> Sizes:
     """Height and width of all images, or of each, or of the image of each of `rows` (N,)."""
     if isinstance(images, Tensor):
-        return tuple(images.shape[2:])
+        height, width = images.shape[2:]
+        return height, width
     return images.sizes if rows is None else images.sizes[rows.cpu()]
 
 

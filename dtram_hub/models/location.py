@@ -114,14 +114,14 @@ class Shared(LocationPolicy):
         """The mean of the Gaussian, (.., N, 2) float32 in (-1, 1)."""
         return (self.linear(state.hidden).float().tanh(),)
 
-    def greedy(self, plan: tuple[Tensor]) -> Tensor:
+    def greedy(self, plan: tuple[Tensor, ...]) -> Tensor:
         return plan[0]
 
-    def sample(self, plan: tuple[Tensor], noise: Tensor, std: float) -> Tensor:
+    def sample(self, plan: tuple[Tensor, ...], noise: Tensor, std: float) -> Tensor:
         mean = plan[0].detach()
         return mean + std * torch.special.ndtri(noise).to(mean.dtype)
 
-    def distribution(self, plan: tuple[Tensor], std: float) -> Distribution:
+    def distribution(self, plan: tuple[Tensor, ...], std: float) -> Distribution:
         # Validation would make the CPU wait for the accelerator in every batch.
         return Independent(Normal(plan[0], std, validate_args=False), 1, validate_args=False)
 

@@ -21,8 +21,9 @@ def around(encoder: PretrainedCfg) -> PretrainedCfg:
         fixed_input_size=False,
         pool_size=None,
         test_pool_size=None,
-        first_conv=tuple(f"encoder.{name}" for name in module_names(encoder.first_conv)),
-        classifier=("head", *(f"encoder.{name}" for name in module_names(encoder.classifier))),
+        # timm reads tuples of names as well.
+        first_conv=tuple(f"encoder.{name}" for name in module_names(encoder.first_conv)),  # type: ignore[arg-type]
+        classifier=("head", *(f"encoder.{name}" for name in module_names(encoder.classifier))),  # type: ignore[arg-type]
     )
 
 

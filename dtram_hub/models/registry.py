@@ -5,6 +5,8 @@ the installed timm has one. `dtram` takes the architecture as `backbone`. Every 
 checkpoint that ships with the package, named `<architecture>.<tag>`.
 """
 
+from collections import deque
+
 import timm
 from timm.models import register_model
 from timm.models._pretrained import DefaultCfg
@@ -47,7 +49,7 @@ def _default_cfg(architecture: str, encoder: str) -> DefaultCfg:
         if name.startswith(f"{architecture}."):
             cfgs.pop("", None)  # an empty tag means no weights
             cfgs[name.partition(".")[2]] = shipped_cfg(name)
-    return DefaultCfg(tags=list(cfgs), cfgs=cfgs)
+    return DefaultCfg(tags=deque(cfgs), cfgs=cfgs)
 
 
 def dtram(pretrained: bool = False, **kwargs) -> DTRAM:

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from .glimpse import Images
 from .records import Noise, Rollout, Seen, State
 from .stopping import first_stop
 
 
 def rollout(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     num_rollouts: int,
     noise: Noise | None,
     locations: Tensor | None,

@@ -61,6 +61,6 @@ def _encode_view(model: nn.Module, view: Tensor, locations: Tensor | None) -> Se
 
 def place_cells(model: nn.Module, images: Images, seen: Seen, rows: Tensor | None) -> Seen:
     """Turn the map (N, K, h, w) of the context view into cells (N, L, K), with their centres and evidence."""
-    grid, cells = tuple(seen.cells.shape[2:]), seen.cells.flatten(2).transpose(1, 2)
-    placed = input.place_cells(model, images, cells, grid, rows)
+    (height, width), cells = seen.cells.shape[2:], seen.cells.flatten(2).transpose(1, 2)
+    placed = input.place_cells(model, images, cells, (height, width), rows)
     return replace(seen, cells=cells, evidence=model.answer.evidence(cells), **placed)

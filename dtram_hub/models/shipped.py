@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ SHIPPED = {path.parent.name: json.loads(path.read_text()) for path in sorted(WEI
 def shipped_cfg(name: str) -> PretrainedCfg:
     """timm's configuration of a shipped checkpoint."""
     values = SHIPPED[name]["pretrained_cfg"].items()
-    cfg = {key: tuple(value) if isinstance(value, list) else value for key, value in values}
+    cfg: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values}
     return PretrainedCfg(**cfg | {"file": str(WEIGHTS / name / "model.safetensors")})
 
 

@@ -24,6 +24,7 @@ class TimmModel(nn.Module):
     recomputes_looks: see `set_grad_checkpointing`.
     """
 
+    num_classes: int
     encoder_source: Callable[[], dict] | None = None
     recomputes_looks = False
 

@@ -1,6 +1,7 @@
 """Model cards. Every number comes from the files of a run, or is counted on the model."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
@@ -16,7 +17,7 @@ from ..models.flops import accuracy_at_mean_steps, count_compute
 from .hub_client import CARD, check_repo_id
 from .markdown import render
 
-DATA = {
+DATA: dict[str, dict[str, Any]] = {
     "mnist": {
         "name": "MNIST",
         "hub_id": "ylecun/mnist",

@@ -19,7 +19,7 @@ from ..prompt import one_line
 try:
     import httpx2 as httpx  # the client of huggingface_hub 2
 except ImportError:
-    import httpx
+    import httpx  # type: ignore[no-redef]
 
 T = TypeVar("T")
 CARD = "README.md"
@@ -79,8 +79,8 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         raise ValueError(f"revision={revision!r} is no branch, tag or commit of {repo_id!r}.") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        if isinstance(_root(error), errors.HfHubHTTPError):
-            raise _of_status(_root(error), here) from None
+        if isinstance(root := _root(error), errors.HfHubHTTPError):
+            raise _of_status(root, here) from None
         if constants.HF_HUB_OFFLINE:
             raise ConnectionError(
                 f"{here} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it."
@@ -112,17 +112,17 @@ def _of_status(error: errors.HfHubHTTPError, here: str) -> OSError:
     return ConnectionError(f"{here}: the Hub answers {status} ({said}); try again {later}.")
 
 
-def _retry_after(error: BaseException) -> float | None:
+def _retry_after(error: BaseException | None) -> float | None:
     """The seconds to wait that the Hub asks for, or None."""
     headers = getattr(getattr(_root(error), "response", None), "headers", {})
     value = headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
-def _root(error: BaseException) -> BaseException:
+def _root(error: BaseException | None) -> BaseException | None:
     """The error of the request behind a LocalEntryNotFoundError, or `error` itself."""
-    hidden = isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__
-    return _root(error.__cause__) if hidden else error
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
+    return error if cause is None else _root(cause)
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -138,4 +138,5 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _wait(state: RetryCallState) -> float:
-    return _retry_after(state.outcome.exception()) or wait_exponential_jitter(initial=1, max=8)(state)
+    asked = _retry_after(state.outcome.exception()) if state.outcome else None
+    return asked or wait_exponential_jitter(initial=1, max=8)(state)

@@ -124,7 +124,7 @@ def _remove_damaged(api: HfApi, repo_id: str, folder: Path) -> list[str]:
             if constants.HF_HUB_OFFLINE:
                 continue
             (entry,) = again(api.get_paths_info, repo_id, [name], revision=folder.name)
-            record = entry.lfs.sha256 if entry.lfs else entry.blob_id
+            record = entry.lfs.sha256 if entry.lfs else entry.blob_id  # type: ignore[union-attr]  # no folder
         if _checksum(path, git=len(record) == 40) != record:
             damaged.append(name)
             blob.unlink()

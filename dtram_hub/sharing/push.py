@@ -128,9 +128,10 @@ def _open(api: HfApi, repo_id: str, private: bool, branch: str | None, tag: str 
 def _commit(api: HfApi, repo_id: str, folder: Path, settings: dict) -> CommitInfo:
     """Commit the files of `folder`, and remove those of an earlier push; without changes, commit nothing."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    head = api.repo_info(repo_id, revision=settings["revision"])
-    there = {sibling.rfilename for sibling in head.siblings}
+    head = api.model_info(repo_id, revision=settings["revision"])
+    there = {sibling.rfilename for sibling in head.siblings or ()}
     stale = [name for name in there - files.keys() if any(fnmatch(name, pattern) for pattern in PUSHED)]
+    operations: list[CommitOperationAdd | CommitOperationDelete]
     operations = [CommitOperationAdd(name, path) for name, path in files.items()]
     operations += [CommitOperationDelete(name) for name in stale]
     try:
