@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -116,7 +117,13 @@ def plot_tradeoff(path: str | Path, curves: dict[str, list[dict]], own: dict | N
         errors += [error for _, error in drawn[title]]
     lines = [title for title, points in drawn.items() if len(points) >= FEW]
     for title, points in drawn.items():
-        style = {"color": "0.55", "linestyle": ":", "marker": "o", "markersize": 5, "zorder": 5}
+        style: dict[str, Any] = {
+            "color": "0.55",
+            "linestyle": ":",
+            "marker": "o",
+            "markersize": 5,
+            "zorder": 5,
+        }
         if title in lines:
             rank = len(lines) - 1 - lines.index(title)  # 0 for the last, which lies on the others
             style = {"color": PALE[rank % len(PALE)], "linewidth": 1.6 + 2.4 * rank}
@@ -283,7 +290,7 @@ def _draw(axis: Axes, example: Example) -> None:
         bottom, right = min(top + high, height) - 0.5, min(left + wide, width) - 0.5
         top, left = max(top, 0) - 0.5, max(left, 0) - 0.5
         colour = COLOURS[i % 10]
-        frame = {"fill": False, "edgecolor": colour, "linewidth": 1.5, "clip_on": False}
+        frame: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 1.5, "clip_on": False}
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, **frame))
         y, x, va, ha = [  # boxes on one place have their numbers at different corners
             (top, left, "top", "left"),

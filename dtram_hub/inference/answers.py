@@ -69,7 +69,7 @@ def draw(target: Path, outcome: Outcome, preparation: Preparation, row: dict) ->
     from ..plots import Example, plot_glimpses  # needs matplotlib, unlike answers
 
     model, (pixels, scale) = preparation.model, preparation.shown(outcome.image)
-    size = tuple(round(side / scale) for side in pixels.shape[1:])
-    boxes = scale * boxes_of(model, size, outcome.found.locations[0, : row["steps"]])
+    height, width = (round(side / scale) for side in pixels.shape[1:])
+    boxes = scale * boxes_of(model, (height, width), outcome.found.locations[0, : row["steps"]])
     caption = f"{row['class']} ({100 * row['confidence']:.0f} %)"
     plot_glimpses(target, [Example(pixels, boxes, caption)], looks_in_words(model), side=4)
