@@ -25,6 +25,7 @@ def script(name: str, summary: str, launched: bool = False) -> click.Command:
             launch(path, words)
         else:
             sys.argv = [path, *words]
+            sys.path.insert(0, str(TRAINING))  # where Python looks for the modules of a script
             runpy.run_path(path, run_name="__main__")
 
     return command
