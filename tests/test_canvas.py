@@ -13,7 +13,8 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import InterpolationMode
 
 from dtram_hub.data import canvas
-from dtram_hub.data.canvas import Form, UnreadableImage, centre, open_photograph
+from dtram_hub.data.canvas import Form, UnreadableImage, open_photograph
+from dtram_hub.data.squares import centre
 
 
 def saved(image: Image.Image, kind: str, **settings) -> bytes:

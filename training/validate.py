@@ -8,6 +8,7 @@ The default recipe is that of the checkpoint; it names the data.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def validate(args: argparse.Namespace) -> None:
     recipe = read_recipe(name or Path(folder) / "recipe.yaml", overrides)
     batch_size = 4 * recipe.batch_size if batch_size is None else batch_size
     check_integer("--batch-size", batch_size, 1)
-    data = load_split(recipe, split)
+    data = load_split(recipe, split, model.pretrained_cfg["mean"])
     check_classes(folder, model, data)
     accelerator = join_processes()
     set_threads(accelerator, recipe.threads)
@@ -80,17 +81,17 @@ def validate(args: argparse.Namespace) -> None:
             plot_confusion(args.picture, scores["confusion"], data.class_names)
 
 
-def load_split(recipe: Recipe, split: str) -> Data:
+def load_split(recipe: Recipe, split: str, mean: Sequence[float]) -> Data:
     """The data of a recipe; photographs are decoded when they are read, because they are read once.
 
     Raises:
         ValueError: no such split, or as in `load_data`.
     """
     once = replace(recipe, data=replace(recipe.data, keep_decoded=False))
-    data = load_data(once)
+    data = load_data(once, mean)
     check_choice("--split", split, data.splits)
     # Which images a held-out split gets depends on which images are readable.
-    return load_data(recipe) if split in data.held_out and recipe.data.skip_broken else data
+    return load_data(recipe, mean) if split in data.held_out and recipe.data.skip_broken else data
 
 
 def without_faults(seen: FullPass, split: Split, accelerator: Accelerator) -> FullPass:

@@ -127,6 +127,8 @@ def checksum_of(split: Dataset, form: Form) -> str:
     settings = f"canvas 2, {form.side} pixels, {form.channels} channels"
     if form.keeps_aspect or form.levels:
         settings += f", aspect {form.keeps_aspect}, levels {form.levels}"
+    if form.crop_mode != Form.crop_mode:
+        settings += f", {form.crop_mode}, colour {form.colour}"
     digest = hashlib.sha256(settings.encode())
     for batch in split.select_columns(["image"]).iter(CHUNK):
         for file in batch["image"]:

@@ -22,8 +22,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..images.pyramid import UnreadableImage
 from ..prompt import one_line, printable
+from .squares import SQUARES, fitted, fitted_size
 
-TRANSFORM = {"interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}  # `decode`, in timm's words
 PROGRAMS = {"EPS"}  # formats that Pillow would hand to another program, which executes the file
 WIDE = re.compile(r";16[BLN]")  # in Pillow's names of 16-bit layouts
 DIM = 4096  # 16-bit levels that all stay below are 12-bit data
@@ -42,14 +42,18 @@ class Form:
     channels: C, 1 for grey and 3 for RGB.
     side: S, the side of squares in pixels, or the longer side of images that keep their aspect; None for
         images as large as they come.
-    keeps_aspect: whether images keep their aspect; otherwise the middle of each becomes a square.
+    keeps_aspect: whether images keep their aspect; otherwise they become squares.
     levels: the levels of black and white in files of 16 bits or floats; None for 0 and 65535.
+    crop_mode: how images become squares, a key of SQUARES.
+    colour: of what a square has beyond its image, 0 to 255 for each channel; black by default.
     """
 
     channels: int
     side: int | None
     keeps_aspect: bool = False
     levels: Sequence[float] | None = None
+    crop_mode: str = "centre"
+    colour: tuple[int, ...] = ()
 
     @property
     def is_square(self) -> bool:
@@ -81,8 +85,8 @@ def open_photograph(
 ) -> Image.Image:
     """Open one photograph, upright, in 8 bits.
 
-    Memory is bounded by the file's own pixels, of which `most_pixels` are accepted. Who resizes the shorter
-    side of the image and then crops the centre calls `centre` before.
+    Memory is bounded by the file's own pixels, of which `most_pixels` are accepted. Who makes a square of the
+    image by timm's transform calls `Square.tame` before.
 
     Args:
         source: a path, the content of a file, an open file, or an image of Pillow, which stays open.
@@ -118,33 +122,8 @@ def image_endings() -> set[str]:
     return {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN} | FOREIGN
 
 
-def centre(image: Image.Image, longest: int = 16) -> Image.Image:
-    """Cut a strip to its middle; other images stay as they are.
-
-    A strip of 1 x 3000 pixels, resized to a width of 512, would have 1.5 million rows. Resizing the shorter
-    side and cropping the centre afterwards gives the same pixels with and without this cut.
-
-    Args:
-        image: any image.
-        longest: the least longer side of the middle, as a multiple of the shorter side.
-    """
-    short, long = sorted(image.size)
-    # Whole multiples of the shorter side on both ends keep the grid of the resized pixels.
-    cut = max(0, long - longest * short) // (2 * short) * short
-    left, top = (cut, 0) if image.width == long else (0, cut)
-    return image.crop((left, top, image.width - left, image.height - top)) if cut else image
-
-
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """Resize an image so that its longer side has `side` pixels."""
-    scale = side / max(image.size)
-    return image.resize([max(1, round(own * scale)) for own in image.size], Image.Resampling.BICUBIC)
-
-
 def decode(file: dict | None, form: Form, most_pixels: int = MOST_DECODED) -> Canvas:
     """Decode one photograph.
-
-    For a square its shorter side is resized to `form.side`, and the centre is cropped.
 
     Args:
         file: {"path", "bytes"}, as in `datasets.Image(decode=False)`; None is unreadable.
@@ -158,7 +137,8 @@ def decode(file: dict | None, form: Form, most_pixels: int = MOST_DECODED) -> Ca
         )
         warning = image.info.get("warning", "")
         if form.is_square:
-            image = ImageOps.fit(image, (form.side, form.side), Image.Resampling.BICUBIC)
+            colour = form.colour or (0,) * form.channels
+            image = SQUARES[form.crop_mode].make(image, form.side, colour)
         elif form.side is not None:
             image = fitted(image, form.side)
     except UnreadableImage as error:
@@ -171,8 +151,7 @@ def size_of(file: dict | None, form: Form) -> tuple[int, int]:
     """The sides of a photograph after `decode`, read off its header; (1, 1) for an unreadable one."""
     try:
         with _header(read_content(file), MOST_DECODED) as image:
-            scale = 1 if form.side is None else form.side / max(image.size)
-            width, height = (max(1, round(side * scale)) for side in image.size)
+            width, height = image.size if form.side is None else fitted_size(image.size, form.side)
             return height, width
     except Exception:  # as in `open_photograph`; who decodes the file says what is wrong with it
         return 1, 1
@@ -195,7 +174,7 @@ def box_in(file: dict, box: list[float], form: Form) -> list[float]:
     except Exception:  # as in `open_photograph`; who decodes the file says what is wrong with it
         return [math.nan] * 4
     left, top = box[:2]
-    shown = (min(width, height),) * 2 if form.is_square else (width, height)
+    shown = SQUARES[form.crop_mode].shown((width, height)) if form.is_square else (width, height)
     across, down = (
         (2 * corner - whole) / side
         for corner, whole, side in zip((left, top), (width, height), shown, strict=True)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import check_integer, check_number, check_range
+from ..checks import check_choice, check_integer, check_number, check_range
 from .augment import Augmentation
 from .canvas import Form
+from .squares import SQUARES
 
 HUB = "hub:org/name"  # form of the name of a data set on the Hub
 
@@ -31,6 +32,10 @@ class Origin:
         everything and decode their share, so that the order does not depend on their number.
     levels: the levels of black and white in files of 16 bits or floats, such as [0, 4095]; 0 and 65535 by
         default. The model keeps them.
+    crop_mode: how a photograph becomes a square: "centre" cuts the longer side, "squash" changes the aspect,
+        "pad" adds margins of the colour `mean`.
+    mean, std: with which pixels in [0, 1] are normalised, one number for each channel or one for all; None
+        for those that the encoder's weights want.
     keep_decoded: whether to decode photographs once, into files that training reads; otherwise they are
         decoded whenever they are read, by `workers`, for more photographs than a disk holds.
     cache: folder for decoded images; beside the Hub's cache by default.
@@ -47,6 +52,9 @@ class Origin:
     shuffle_buffer: int = 1000
     own_shards: bool = False
     levels: list[float] | None = None
+    crop_mode: str = "centre"
+    mean: list[float] | None = None
+    std: list[float] | None = None
     keep_decoded: bool = True
     cache: str | None = None
     workers: int = 0
@@ -68,6 +76,10 @@ class DataConfig(Augmentation, Origin):
         check_integer("data.workers", self.workers, 0)
         if self.levels is not None:
             check_range("data.levels", self.levels)
+        check_choice("data.crop_mode", self.crop_mode, SQUARES)
+        for name, least in (("mean", 0.0), ("std", 1e-4)):
+            for value in getattr(self, name) or ():
+                check_number(f"data.{name}", value, least, 1)
         if self.streaming and not self.on_hub:
             raise ValueError(
                 f"data.streaming=true reads from the Hub; data.source={self.source!r} is no {HUB!r}."
@@ -88,6 +100,11 @@ def check_form(config: DataConfig, form: Form, side: int | None = None) -> None:
 
     Squares keep their aspect in any case.
     """
+    if form.crop_mode != Form.crop_mode:
+        raise ValueError(
+            f"data.crop_mode={form.crop_mode!r} is for photographs; the images of "
+            f"data.source={config.source!r} are squares."
+        )
     if form.channels != 1:
         raise ValueError(
             f"in_chans={form.channels}; data.source={config.source!r} is grey and takes in_chans=1."

@@ -33,7 +33,13 @@ SOURCES: dict[str, Callable[..., Data]] = {
 
 
 def load(
-    config: DataConfig, *, seed: int, image_size: int | None, in_chans: int, keeps_aspect: bool = False
+    config: DataConfig,
+    *,
+    seed: int,
+    image_size: int | None,
+    in_chans: int,
+    keeps_aspect: bool = False,
+    colour: tuple[int, ...] = (),
 ) -> Data:
     """Load every split of a data source.
 
@@ -44,6 +50,7 @@ def load(
             None for images as large as they come.
         in_chans: 1 for grey, 3 for RGB.
         keeps_aspect: whether images keep their aspect.
+        colour: as in `Form`.
 
     Raises:
         ValueError: an unknown source or option, no images, unreadable images, or a class with too few.
@@ -59,5 +66,10 @@ def load(
             raise ValueError(
                 f"data.options.{option} is unknown to data.source={config.source!r}.{nearest(option, known)}"
             )
-    form = Form(in_chans, image_size, keeps_aspect, config.levels)
+    form = Form(in_chans, image_size, keeps_aspect, config.levels, config.crop_mode, colour)
+    if not form.is_square and form.crop_mode != Form.crop_mode:
+        raise ValueError(
+            f"data.crop_mode={form.crop_mode!r} makes squares; with context='fit' or image_size=null images "
+            "keep their shape."
+        )
     return SOURCES[name](config, seed, form, **config.options)

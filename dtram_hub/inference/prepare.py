@@ -12,7 +12,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from ..data.canvas import MOST_DECODED, UnreadableImage, centre, fitted, open_photograph, read_content
+from ..data.canvas import MOST_DECODED, UnreadableImage, open_photograph, read_content
+from ..data.squares import fitted, square_called
 from ..images.pyramid import SHOWN_SIDE, Pyramid, as_pyramid, small_copy
 from ..images.tiff import is_tiff, open_tiff
 from ..images.views import as_torch, level_range
@@ -44,7 +45,8 @@ class Preparation:
         self.pins = next(model.parameters()).device.type == "cuda"  # copies then overlap with computing
         config = resolve_model_data_config(model)
         self.transform = create_transform(**config, is_training=False, normalize=False)
-        self.keeps_centre = config["crop_mode"] == "center"  # the other modes see all of the image
+        self.square = square_called(config["crop_mode"])
+        self.resized = int(config["input_size"][-1] / config["crop_pct"])  # before timm crops
         self.form: Callable[[Image.Image], Tensor | Pyramid] = self._square
         if model.context == "fit":
             self.form = self._longer_side
@@ -84,7 +86,7 @@ class Preparation:
         return Prepared(self.form(photograph), photograph.info.get("warning", ""))
 
     def _square(self, photograph: Image.Image) -> Tensor:
-        image = self.transform(centre(photograph) if self.keeps_centre else photograph)
+        image = self.transform(self.square.tame(photograph, self.resized))
         return image.pin_memory() if self.pins else image
 
     def _longer_side(self, photograph: Image.Image) -> Pyramid:

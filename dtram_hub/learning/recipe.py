@@ -5,6 +5,7 @@ checks values. `training/recipes/digits.yaml` explains every key.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,15 +20,16 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from timm.models import split_model_name_tag
 
 from ..checks import check_choice, check_integer, check_number, nearest
-from ..data.canvas import TRANSFORM
 from ..data.config import DataConfig
 from ..data.sources import load
 from ..data.splits import Data
+from ..data.squares import SQUARES, transform_of
 from ..models.arguments import IMAGE_SIZE, NATIVE
 from ..models.dtram import DTRAM
 from ..prompt import one_line
 from .curriculum import Stages
 from .losses import LossConfig
+from .normalisation import normalisation_of, normalise_as_asked
 from .optimizer import OptimizerConfig
 
 # Other words for keys and values of recipes, from older recipes for the most part.
@@ -84,6 +86,12 @@ class Recipe:
             )
         if self.mean_steps is not None:
             check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", self.mean_steps))
+        channels = self.model.get("in_chans", 3)
+        for name in ("mean", "std"):
+            values = getattr(self.data, name)
+            if values is not None and len(values) not in (1, channels):
+                accepted = "one number" if channels == 1 else f"one number, or {channels}"
+                raise ValueError(f"data.{name}={values} has {len(values)} numbers; accepted is {accepted}.")
         known = [*inspect.signature(DTRAM).parameters, "drop_rate", "drop_path_rate", "global_pool"]
         if "levels" in self.model:
             raise ValueError("recipe key 'model.levels' is called data.levels, because files have them too.")
@@ -141,16 +149,36 @@ def replace_old_words(values: dict) -> dict:
     }
 
 
-def load_data(recipe: Recipe) -> Data:
+def load_data(recipe: Recipe, mean: Sequence[float] | None = None) -> Data:
     """Load all splits of the recipe's data source, with the image size and channels of its model.
+
+    Args:
+        recipe: the recipe.
+        mean: of the model that will see the images, the colour of margins; that of the recipe's by default.
 
     Raises:
         ValueError, ConnectionError: as in `data.sources.load`.
     """
     size, channels = recipe.model.get("image_size", IMAGE_SIZE), recipe.model.get("in_chans", 3)
     keeps_aspect = recipe.model.get("context") == "fit"
-    side = None if size == NATIVE else size
-    return load(recipe.data, seed=recipe.seed, image_size=side, in_chans=channels, keeps_aspect=keeps_aspect)
+    colour = ()
+    if SQUARES[recipe.data.crop_mode].fills:
+        colour = tuple(round(255 * value) for value in mean or _mean_of(recipe))  # as in timm
+    return load(
+        recipe.data,
+        seed=recipe.seed,
+        image_size=None if size == NATIVE else size,
+        in_chans=channels,
+        keeps_aspect=keeps_aspect,
+        colour=colour,
+    )
+
+
+def _mean_of(recipe: Recipe) -> Sequence[float]:
+    """The mean of the recipe's model, before there is one."""
+    with torch.random.fork_rng(devices=[]):
+        empty = _create(recipe, num_classes=1, device="meta")
+    return normalisation_of(empty, recipe.data, recipe.encoder_weights).mean
 
 
 def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
@@ -164,6 +192,19 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
     asked = recipe.model.get("num_classes", num_classes)
     if asked != num_classes:
         raise ValueError(f"model.num_classes={asked}, but data.source has {num_classes} classes.")
+    model = _create(recipe, num_classes)
+    model.pretrained_cfg |= transform_of(recipe.data.crop_mode)
+    if recipe.encoder_weights == "timm":
+        _fetch_encoder(model)
+    elif recipe.encoder_weights:
+        model.load_encoder(recipe.encoder_weights)
+    normalise_as_asked(model, recipe.data, recipe.encoder_weights)
+    # channels_last makes convolutions several times as fast, on CPUs and GPUs.
+    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+
+
+def _create(recipe: Recipe, num_classes: int, **where) -> DTRAM:
+    """The recipe's model with fresh weights; ValueError for an unknown architecture."""
     known, (name, tag) = timm.list_models("dtram*"), split_model_name_tag(recipe.architecture)
     if name not in known:
         raise ValueError(f"architecture={recipe.architecture!r} is not a DT-RAM.{nearest(name, known)}")
@@ -171,14 +212,7 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
     if tag and tag not in tags:
         raise ValueError(f"architecture={recipe.architecture!r} has no such tag.{nearest(tag, tags)}")
     arguments = recipe.model | {"num_classes": num_classes, "levels": recipe.data.levels}
-    model = timm.create_model(recipe.architecture, **arguments)
-    model.pretrained_cfg |= TRANSFORM
-    if recipe.encoder_weights == "timm":
-        _fetch_encoder(model)
-    elif recipe.encoder_weights:
-        model.load_encoder(recipe.encoder_weights)
-    # channels_last makes convolutions several times as fast, on CPUs and GPUs.
-    return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
+    return timm.create_model(recipe.architecture, **arguments, **where)
 
 
 def _fetch_encoder(model: DTRAM) -> None:

@@ -1,5 +1,6 @@
 """timm's configuration of a DT-RAM, made from its encoder's: mean, std, sizes, and names of modules."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import timm
@@ -33,10 +34,14 @@ def adapt(cfg: dict, channels: int, side: int, aggregate: str, num_classes: int)
     if aggregate == "last":
         cfg["classifier"] = "head"
     for key in ("mean", "std"):
-        if len(cfg[key]) != channels:
-            cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * channels
+        cfg[key] = for_channels(cfg[key], channels)
     if len(cfg.get("label_names") or ()) != num_classes:
         forget_names(cfg)
+
+
+def for_channels(values: Sequence[float], channels: int) -> Sequence[float]:
+    """One value for each channel: the given ones, or their average where there are more or fewer."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def forget_names(cfg: dict) -> None:

@@ -12,8 +12,9 @@ from .arguments import NATIVE, usual_side
 from .early_exit import predict
 from .encoder import load_encoder
 from .limits import Limits
-from .preprocessing import forget_names
+from .preprocessing import for_channels, forget_names
 from .records import State
+from .weights_cfg import stated_by_file
 
 
 class TimmModel(nn.Module):
@@ -184,11 +185,12 @@ class TimmModel(nn.Module):
         self.recomputes_looks = enable
 
     def load_encoder(self, source: str | None = None, **loading) -> None:
-        """Load the encoder's weights through timm's loader.
+        """Load the encoder's weights through timm's loader, and take on the mean and std that a file states.
 
         Args:
-            source: a .safetensors file in timm's layout; None for the weights that the model's name or
-                `backbone` asks for, by a tag, a directory or a repository, else for timm's default.
+            source: a .safetensors file in timm's layout, see `weights_cfg.stated_by_file`; None for the
+                weights that the model's name or `backbone` asks for, by a tag, a directory or a repository,
+                else for timm's default.
             loading: `pretrained_cfg`, `pretrained_cfg_overlay`, `cache_dir`, as in timm.
 
         Raises:
@@ -201,6 +203,9 @@ class TimmModel(nn.Module):
             known = self.context_encoder.state_dict().keys()
             weights = {name: w for name, w in self.encoder.state_dict().items() if name in known}
             self.context_encoder.load_state_dict(weights)
+        stated = None if source is None else stated_by_file(source, self.backbone)
+        for key, values in stated[0].items() if stated else ():
+            self.pretrained_cfg[key] = for_channels(values, self.in_chans)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, **kwargs) -> "TimmModel":
