@@ -9,12 +9,8 @@ from pathlib import Path
 
 import click
 
-from .runs import train, validate
-
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-NEW_FILE = click.Path(dir_okay=False, path_type=Path)
-NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
-MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the Hub."
+from .runs import calibrate, compare, export, train, validate
+from .words import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, ModelName
 
 
 def main() -> None:
@@ -54,7 +50,7 @@ def list_models(pattern: str, pretrained: bool) -> None:
 
 
 @dtram.command(epilog=MODEL)
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(model: str, as_json: bool) -> None:
     """Print the facts of a model: origin, encoder, class names, parameters, GFLOPs per look.
@@ -70,7 +66,7 @@ def info(model: str, as_json: bool) -> None:
 
 
 @dtram.command(epilog=MODEL)
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "--out",
@@ -120,7 +116,7 @@ def predict(**words) -> None:
     sys.exit(1 if predict.predict(**words) else 0)
 
 
-for _command in (train, validate):
+for _command in (train, validate, compare, calibrate, export):
     dtram.add_command(_command)
 
 

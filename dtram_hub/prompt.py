@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,14 @@ def say(text: object, *, error: bool = False) -> None:
     encoding = stream.encoding or "utf-8"
     line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
     print(line, file=stream, flush=True)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings as sentences, without the line of code that gave them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"dtram: {message}", error=True)
+        yield
 
 
 def sentence_of(program: str, error: BaseException) -> str:

@@ -11,19 +11,24 @@ import timm
 import torch
 
 import dtram_hub
+from asked_recipe import DEFAULT_RECIPE, find_recipe
 from dtram_hub import DTRAM
+from dtram_hub.learning.recipe import _known_keys
+from dtram_hub.learning.recipe_keys import all_keys
 from dtram_hub.models.registry import SHIPPED, WEIGHTS
 from hub_faults import TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
 
+SECTIONS = {"model", "data", "loss", "stages", "optimizer", "stages.encoder", "stages.ram", "stages.dtram"}
 DIGITS = "dtram_glimpse_mlp.mnist_dtram98"
 
 
 def test_help_and_version_import_nothing_large() -> None:
     code = (
         "import sys, dtram_cli\n"
-        "helps = [[name, '--help'] for name in ('list', 'info', 'predict', 'card', 'push', 'pull')]\n"
-        "for words in (['--version'], ['--help'], *helps):\n"
+        "names = ('list', 'info', 'predict', 'calibrate', 'compare', 'export', 'card', 'push', 'pull')\n"
+        "helps = [[name, '--help'] for name in names]\n"
+        "for words in (['--version'], ['train', '--list'], ['--help'], *helps):\n"
         "    dtram_cli.dtram(words, prog_name='dtram', standalone_mode=False)\n"
         "print({'dtram_hub', 'huggingface_hub', 'numpy', 'timm', 'torch'} & {*sys.modules})\n"
     )
@@ -31,7 +36,7 @@ def test_help_and_version_import_nothing_large() -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-1]) == (f"dtram, version {dtram_hub.__version__}", "set()")
-    assert sum(line.startswith("Usage: dtram ") for line in lines) == 7
+    assert sum(line.startswith("Usage: dtram ") for line in lines) == 10
 
 
 def test_list(dtram) -> None:
@@ -120,7 +125,8 @@ def test_a_users_mistakes_end_in_one_sentence(
 
 
 def test_help_has_examples(dtram) -> None:
-    for name in ("list", "info", "predict", "card", "push", "pull"):
+    names = ("list", "info", "predict", "train", "calibrate", "compare", "export", "card", "push", "pull")
+    for name in names:
         code, printed, _ = dtram(name, "--help")
         assert code == 0
         assert f"\n  dtram {name} " in printed
@@ -133,7 +139,31 @@ def test_scripts_are_found_and_their_status_is_handed_on(dtram, tmp_path: Path) 
         f"validate.py: checkpoint {str(tmp_path)!r} has no config.json; accepted is a directory with both."
     )
     assert dtram("validate", "--split")[0] == 2
-    for name in ("validate", "train"):
-        code, printed, _ = dtram(name, "--help")
-        assert code == 0
-        assert printed.startswith(f"usage: {name}.py [-h] ")
+    code, printed, _ = dtram("validate", "--help")
+    assert code == 0
+    assert printed.startswith("usage: validate.py [-h] ")
+
+
+def test_train_names_its_recipes_and_their_keys(dtram) -> None:
+    code, printed, _ = dtram("train", "--list")
+    assert code == 0
+    assert [line.split()[0] for line in printed.splitlines()] == [
+        path.stem for path in sorted(DEFAULT_RECIPE.parent.glob("*.yaml"))
+    ]
+    purpose = "DT-RAM on MNIST with discount 0.98 (the paper's DT-RAM-1), through the whole curriculum: "
+    assert f"mnist_dtram_98     {purpose}RAM with 2, 3, .. 7 steps, then DT-RAM.\n" in printed
+    code, printed, _ = dtram("train", "--help")
+    assert code == 0
+    shown = [" ".join(line.split()) for line in printed.splitlines()]
+    for line in (
+        "batch_size integer, 28",
+        "data.root word or null, null",
+        "data.levels list of numbers or null, null",
+        "model.num_steps integer, 3",
+        "stages.dtram.learning_rate number, 0.001",
+        "trackers list of words, ['tensorboard']",
+    ):
+        assert line in shown
+    assert {key.name for key in all_keys()} >= {*_known_keys()} - SECTIONS
+    with pytest.raises(ValueError, match=r"is not a file, and none of .*\. Did you mean 'digits'\?$"):
+        find_recipe("digts")

@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 
 import ablate
-import compare
-import export_stage
 import histograms
 import validate
 from dtram_hub.learning.recipe import read_recipe
@@ -53,40 +51,6 @@ def test_labels_are_no_formulas(tmp_path: Path) -> None:
     for name in ("g.png", "h.png"):
         with Image.open(tmp_path / name) as drawn:
             assert drawn.convert("L").getextrema() != (255, 255)
-
-
-def test_a_table_shows_titles_as_texts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    run, other = twins(tmp_path)
-    metrics = json.loads((run / "metrics.json").read_text())
-    metrics["results"] = [metrics["results"][0] | {"model": "a | b <i>\n\x1b[2J"}]
-    for folder in (run, other):
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-    compare.main([str(run), str(other)])
-    printed = capsys.readouterr().out
-    row = next(line for line in printed.splitlines() if "a &#124; b &#60;i&#62; &#92;x1b&#91;2J" in line)
-    assert row.count("|") == 5
-    del metrics["seed"]
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(
-        SystemExit, match=r"^compare\.py: .*not in the format of a run \('seed' is missing\)\.$"
-    ):
-        compare.main([str(run)])
-
-
-def test_an_export_overwrites_no_run(tmp_path: Path) -> None:
-    run, _ = twins(tmp_path)
-    (run / "stages").mkdir()
-    shutil.copy(run / "model.safetensors", run / "stages" / "dtram.safetensors")
-    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with pytest.raises(SystemExit, match=r"^export_stage\.py: output=.* holds a run"):
-        export_stage.main([str(run), "dtram", str(run)])
-    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
-    with pytest.raises(SystemExit, match=r"^export_stage\.py: stage='nope' is not one of 'dtram'"):
-        export_stage.main([str(run), "nope", str(tmp_path / "out")])
-    (tmp_path / "out").mkdir()
-    shutil.copytree(run, tmp_path / "far")
-    export_stage.main([str(run), "dtram", str(tmp_path / "out" / ".")])
-    assert "output: runs/out\n" in (tmp_path / "out" / "recipe.yaml").read_text()
 
 
 def test_the_runs_of_a_variant_are_those_of_its_whole_name(tmp_path: Path) -> None:

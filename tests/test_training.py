@@ -17,14 +17,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import asked_recipe
-import export_stage as export_script
 import train as train_script
+from dtram_hub.cli.compare import compare
 from dtram_hub.images.views import Normalise
 from dtram_hub.inference.budget import threshold_for
 from dtram_hub.learning import run_folder
 from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
+from dtram_hub.sharing.export_stage import export_stage
 from folders import make_folder, pixels
 from small_runs import SCRIPT, SMALL, command, refusal, run_script, train
 
@@ -168,7 +169,9 @@ def test_validate_agrees_with_the_run(finished: tuple[Path, str]) -> None:
     assert next(line for line in lines if line["budget"] == 3.0)["mean_steps"] == 3.0
 
 
-def test_compare_gives_mean_and_spread(finished: tuple[Path, str], tmp_path: Path) -> None:
+def test_compare_gives_mean_and_spread(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     runs = []
     for seed, accuracy in enumerate((0.8, 0.9)):
         metrics = json.loads((finished[0] / "metrics.json").read_text()) | {"seed": seed}
@@ -177,9 +180,8 @@ def test_compare_gives_mean_and_spread(finished: tuple[Path, str], tmp_path: Pat
         runs.append(tmp_path / str(seed))
         runs[-1].mkdir()
         (runs[-1] / "metrics.json").write_text(json.dumps(metrics))
-    assert "| DT-RAM | 2.00 ± 0.00 | 85.00 ± 7.07 | 80.00, 90.00 |" in run_script(
-        "compare.py", *map(str, runs)
-    )
+    compare(tuple(map(str, runs)), as_json=False)
+    assert "| DT-RAM | 2.00 ± 0.00 | 85.00 ± 7.07 | 80.00, 90.00 |" in capsys.readouterr().out
 
 
 def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
@@ -219,7 +221,7 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
 
 def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], tmp_path: Path) -> None:
     run, _ = finished
-    run_script("export_stage.py", str(run), "ram_2", str(tmp_path / "ram2"))
+    export_stage(run_folder.RunFolder(run), "ram_2", tmp_path / "ram2")
     model = timm.create_model(f"local-dir:{tmp_path / 'ram2'}", pretrained=True)
     assert (model.num_steps, model.dynamic) == (2, False)
     kept = load_file(run / "stages" / "ram_2.safetensors")
@@ -233,8 +235,8 @@ def test_a_stage_is_exported_as_a_model_of_its_own(finished: tuple[Path, str], t
     assert configs[1]["pretrained_cfg"]["crop_pct"] == 1.0  # the canvas, not what the encoder was made for
     assert str(run) not in (tmp_path / "ram2" / "recipe.yaml").read_text()
     assert read_recipe(tmp_path / "ram2" / "recipe.yaml").output == "runs/ram2"
-    with pytest.raises(SystemExit, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):
-        export_script.main([str(run), "ram_9", str(tmp_path / "none")])
+    with pytest.raises(ValueError, match=r"stage='ram_9' is not one of 'encoder', 'ram_2', 'ram_3', 'dtram'"):
+        export_stage(run_folder.RunFolder(run), "ram_9", tmp_path / "none")
 
 
 def test_a_state_of_another_version_is_refused_in_one_sentence(

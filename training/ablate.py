@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from compare import spread
 from dtram_hub.checks import check_choice
+from dtram_hub.cli.compare import spread
 from dtram_hub.files import replacing, write_text
 from dtram_hub.learning.interrupt import end_on_signals
 from dtram_hub.learning.recipe import read_recipe

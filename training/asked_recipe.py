@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dtram_hub.checks import nearest
 from dtram_hub.learning.recipe import Recipe, read_recipe, split_words
 from dtram_hub.learning.run_folder import RunFolder
 
@@ -28,6 +29,17 @@ def read_words(words: list[str], resume: bool) -> Recipe:
 
 
 def find_recipe(word: str = "digits") -> Path:
-    """The path of a recipe: `word` itself, or the file in `recipes/` with this name."""
+    """The path of a recipe: `word` itself, or the file in `recipes/` with this name.
+
+    Raises:
+        ValueError: there is neither.
+    """
     named = RECIPES / f"{word}.yaml"
-    return named if named.is_file() and not Path(word).is_file() else Path(word)
+    if Path(word).is_file():
+        return Path(word)
+    if not named.is_file():
+        names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+        raise ValueError(
+            f"recipe {word!r} is not a file, and none of {', '.join(names)}.{nearest(word, names)}"
+        )
+    return named

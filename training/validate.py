@@ -8,8 +8,6 @@ The default recipe is that of the checkpoint; it names the data.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import accelerate
@@ -19,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtram_hub.checks import check_choice, check_integer
+from dtram_hub.checks import check_integer
 from dtram_hub.data.splits import Data, Split
 from dtram_hub.files import write_json
 from dtram_hub.inference.answers import class_names
@@ -28,7 +26,7 @@ from dtram_hub.learning.class_metrics import class_metrics, sentences
 from dtram_hub.learning.evaluation import Evaluator, FullPass
 from dtram_hub.learning.machine import join_processes, set_threads
 from dtram_hub.learning.messages import show_messages
-from dtram_hub.learning.recipe import Recipe, load_data, read_recipe, split_words
+from dtram_hub.learning.recipe import load_split, read_recipe, split_words
 from dtram_hub.models import checkpoint
 from dtram_hub.models.dtram import DTRAM
 from dtram_hub.prompt import ending_in_a_sentence, printable, say
@@ -79,19 +77,6 @@ def validate(args: argparse.Namespace) -> None:
             from dtram_hub.plots import plot_confusion
 
             plot_confusion(args.picture, scores["confusion"], data.class_names)
-
-
-def load_split(recipe: Recipe, split: str, mean: Sequence[float]) -> Data:
-    """The data of a recipe; photographs are decoded when they are read, because they are read once.
-
-    Raises:
-        ValueError: no such split, or as in `load_data`.
-    """
-    once = replace(recipe, data=replace(recipe.data, keep_decoded=False))
-    data = load_data(once, mean)
-    check_choice("--split", split, data.splits)
-    # Which images a held-out split gets depends on which images are readable.
-    return load_data(recipe, mean) if split in data.held_out and recipe.data.skip_broken else data
 
 
 def without_faults(seen: FullPass, split: Split, accelerator: Accelerator) -> FullPass:

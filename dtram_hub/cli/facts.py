@@ -54,6 +54,7 @@ def _facts(named: NamedModel) -> dict:
         "class_names": class_names(built),
         "input": list(cfg["input_size"]) if built.image_size else [built.in_chans, NATIVE, NATIVE],
         "steps": built.num_steps,
+        "stop_threshold": built.stop_threshold if built.dynamic else None,
         "gflops_first_look": compute.first_look,
         "gflops_later_look": compute.later_look,
         "gflops_all_steps": compute.at(built.num_steps),
@@ -63,6 +64,8 @@ def _facts(named: NamedModel) -> dict:
         measured = own_result(run.read_metrics())
         facts |= {name: _finite(run, name, measured[name]) for name in ("accuracy", "mean_steps")}
         facts["gflops_mean_steps"] = compute.at(measured["mean_steps"])
+        if measured.get("stop_threshold", built.stop_threshold) != built.stop_threshold:
+            facts["results_at_stop_threshold"] = measured["stop_threshold"]
     return facts
 
 

@@ -4,9 +4,6 @@ import json
 import os
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,9 +18,10 @@ from ..inference.prepare import Preparation
 from ..inference.stream import Outcome, stream
 from ..models.dtram import DTRAM
 from ..output_names import unique_names
-from ..prompt import say
+from ..prompt import plain_warnings, say
 from ..sharing.named_models import find_model
 from .answer_file import AnswerFile
+from .device import find_device
 from .inputs import expand
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,14 +44,6 @@ class Wanted:
     device: str
     precision: str | None
     compiled: bool
-
-
-@contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Show warnings as sentences, without the line of code that gave them."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: say(f"dtram: {message}", error=True)
-        yield
 
 
 @plain_warnings()
@@ -166,30 +156,6 @@ class Answers:
         except OSError as error:
             self.failed += 1
             _complain(path, f"has no picture ({error})")
-
-
-def find_device(name: str) -> str:
-    """The device that a word names; "auto" is the first of this machine's accelerators, or else the CPU.
-
-    Raises:
-        ValueError: this machine has no such device.
-    """
-    counts = {
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-        "xpu": torch.xpu.device_count(),
-        "cpu": 1,
-    }
-    accepted = [kind for kind, count in counts.items() if count]
-    if name == "auto":
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        return f"{accepted[0]}:{local % counts[accepted[0]]}" if counts[accepted[0]] > 1 else accepted[0]
-    kind, colon, index = name.partition(":")
-    if kind not in accepted or (colon and index not in map(str, range(counts[kind]))):
-        accepted = ["cpu", *accepted[:-1]]
-        found = ", ".join(f"{kind} ({counts[kind]})" if counts[kind] > 1 else kind for kind in accepted)
-        raise ValueError(f"--device={name!r} is none of this machine's devices; accepted: {found}.")
-    return name
 
 
 def _built(name: str, device: str, wanted: Wanted) -> DTRAM:

@@ -71,6 +71,18 @@ def calibrate(
         mean_steps = steps_within(model, latency)
     mean_steps = min(3.0, model.num_steps) if mean_steps is None else mean_steps
     check_number("mean_steps", mean_steps, 1, model.num_steps)
+    model.stop_threshold = threshold_for(all_stop_probs(model, images, batch_size), mean_steps)
+    return model.stop_threshold
+
+
+def all_stop_probs(model: DTRAM, images: Any, batch_size: int = 32) -> Tensor:
+    """The probabilities (N, T) to stop after each step of N images, for `threshold_for`.
+
+    Images that cannot be read are left out, with a warning. Arguments are as in `calibrate`.
+
+    Raises:
+        ValueError: no image can be read.
+    """
     training = model.training
     model.eval()
     outcomes = stream(model, _singly(images), batch_size=batch_size, stop_threshold=1.0, in_order=False)
@@ -83,8 +95,7 @@ def calibrate(
         warnings.warn(said, stacklevel=2)
     if not probs:
         raise ValueError("images holds no image that can be read; a threshold needs some.")
-    model.stop_threshold = threshold_for(torch.cat(probs), mean_steps)
-    return model.stop_threshold
+    return torch.cat(probs)
 
 
 def steps_within(model: DTRAM, latency: float, repeats: int = 7) -> float:

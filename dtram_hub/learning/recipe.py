@@ -6,7 +6,7 @@ checks values. `training/recipes/digits.yaml` explains every key.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,6 +24,7 @@ from ..data.config import DataConfig
 from ..data.sources import load
 from ..data.splits import Data
 from ..data.squares import SQUARES, transform_of
+from ..data.streaming import Stream
 from ..models.arguments import IMAGE_SIZE, NATIVE
 from ..models.dtram import DTRAM
 from ..prompt import one_line
@@ -179,6 +180,26 @@ def _mean_of(recipe: Recipe) -> Sequence[float]:
     with torch.random.fork_rng(devices=[]):
         empty = _create(recipe, num_classes=1, device="meta")
     return normalisation_of(empty, recipe.data, recipe.encoder_weights).mean
+
+
+def load_split(recipe: Recipe, split: str, mean: Sequence[float]) -> Data:
+    """`load_data` for one use of one split: photographs are decoded when they are read.
+
+    Args:
+        recipe: the recipe.
+        split: the split, of which no stream is accepted.
+        mean: of the model, as in `load_data`.
+
+    Raises:
+        ValueError: no such split, or as in `load_data`.
+    """
+    once = replace(recipe, data=replace(recipe.data, keep_decoded=False))
+    data = load_data(once, mean)
+    check_choice("--split", split, data.splits)
+    if isinstance(data.splits[split], Stream):
+        raise ValueError(f"--split={split!r} is read as a stream; accepted is data.streaming=false.")
+    # Which images a held-out split gets depends on which images are readable.
+    return load_data(recipe, mean) if split in data.held_out and recipe.data.skip_broken else data
 
 
 def build_model(recipe: Recipe, num_classes: int) -> DTRAM:

@@ -24,7 +24,7 @@ from .evaluation import Answers, Evaluator, FullPass
 from .metrics import confidences, threshold_curve
 from .pictures import draw
 from .pointing import oracle, pointing
-from .run_folder import MOST_CLASSES, RunFolder
+from .run_folder import LEARNED_STOPS, MOST_CLASSES, RunFolder
 
 logger = get_logger(__name__)
 Curves = dict[str, list[dict]]  # the points of each stop policy: threshold, mean_steps, accuracy
@@ -157,7 +157,7 @@ def _compare_dtram(
     """Rows of other stops and other locations at the DT-RAM's mean steps; the curves of the DT-RAM."""
     logits, labels, model = seen.logits, test.labels, evaluator.model
     fixed = {"softmax threshold on the DT-RAM": threshold_curve(confidences(logits), logits, labels)}
-    learned = {"learned stops of the DT-RAM": threshold_curve(seen.stop_probs, logits, labels)}
+    learned = {LEARNED_STOPS: threshold_curve(seen.stop_probs, logits, labels)}
     answers = seen.at(model)
     mean_steps = answers.scores()["mean_steps"]
     rows = [  # a threshold on the confidence, for the RAM (Table 7) and for the DT-RAM

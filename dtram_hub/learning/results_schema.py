@@ -28,6 +28,7 @@ class Row(Point):
     kind: Literal["stage", "comparison"]
     stage_kind: str | None = None
     num_steps: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    stop_threshold: Share | None = None
     validation_accuracy: Share | None = None
     gflops: FiniteFloat | None = None
     pointing: list[Share] = []

@@ -14,7 +14,8 @@ show and push a run without the packages of training.
 metrics.json holds `results`, a list of rows with "model" (a title), "stage" (a name), "mean_steps",
 "accuracy" and "kind". A row of kind "stage" is the result of a stage, with "stage_kind", "num_steps",
 "balanced_accuracy" and "validation_accuracy" as well. A row of kind "comparison" is the result of the same
-weights with other locations or stops. "pointing" of a row with glimpses, if the source knows boxes, holds
+weights with other locations or stops. "stop_threshold" is that of the row, if `dtram calibrate` has changed
+the model's since. "pointing" of a row with glimpses, if the source knows boxes, holds
 the share of boxes that were found after each step, see `learning.pointing`. `stage_kinds` maps the name of
 every stage to its kind ("encoder", "ram" or "dtram"). `seconds` maps it to its training time. Both are in
 the order of the stages. `budget`, if the recipe has one, holds the fields of `inference.uncertainty.Budget`.
@@ -44,6 +45,7 @@ PICTURES = {
     "confusion.png": "Answers by right class",
 }
 MOST_CLASSES = 200  # whose confusion matrix metrics.json holds
+LEARNED_STOPS = "learned stops of the DT-RAM"  # the curve of the run's own model
 PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import timm
 
 from ..checks import short
+from ..files import write_text
 from .arguments import CHECKS, check_each
 from .encoder import check_no_loading, keywords_of
 
@@ -40,6 +41,18 @@ def read_config(directory: str | Path) -> dict:
             f"checkpoint {str(directory)!r} cannot be loaded: its {CONFIG} is no JSON object ({error})."
         ) from None
     return config
+
+
+def set_threshold(directory: str | Path, stop_threshold: float) -> None:
+    """Change the stop threshold of a checkpoint, and nothing else; config.json is replaced as a whole.
+
+    Raises:
+        ValueError: as in `read_config` and `check_config`.
+    """
+    config = read_config(directory)
+    config["model_args"]["stop_threshold"] = stop_threshold
+    check_config(config)
+    write_text(Path(directory) / CONFIG, json.dumps(config, indent=2, allow_nan=False))
 
 
 def check_config(config: dict) -> None:
