@@ -213,7 +213,8 @@ def plot_glimpses(
     for axes, number in zip(grid, sorted(rows), strict=True):
         for axis, example in zip(axes, rows[number], strict=False):
             _draw(axis, example)
-            caption = textwrap.fill(printable(example.caption), int(15 * side), max_lines=3)
+            words = printable(example.caption).replace(" %", "\N{NO-BREAK SPACE}%")
+            caption = textwrap.fill(words, int(15 * side), max_lines=3)
             axis.set_title(caption, fontsize=8, pad=4, color="black" if example.is_right else WRONG)
         words = {"rotation": 90, "va": "center", "ha": "center", "fontsize": 9}
         axes[0].text(-0.1, 0.5, f"{number} look{'s' * (number > 1)}", transform=axes[0].transAxes, **words)
