@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from .runs import calibrate, compare, export, train, validate
-from .words import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, ModelName
+from .words import FOLDER, LICENSE, MODEL, NEW_FILE, NEW_FOLDER, ModelName
 
 
 def main() -> None:
@@ -124,18 +124,26 @@ for _command in (train, validate, compare, calibrate, export):
 @click.argument("folder", type=FOLDER)
 @click.argument("repo")
 @click.option("--overwrite", is_flag=True, help="Replace a README.md that is there.")
-def card(folder: Path, repo: str, overwrite: bool) -> None:
+@LICENSE
+@click.option(
+    "--no-pictures", "pictures", is_flag=True, flag_value=False, default=True, help="Show no pictures."
+)
+def card(folder: Path, repo: str, **words) -> None:
     """Write README.md, the model card of a run, for editing before a push.
 
     REPO is the org/name on the Hub that the card shows. Without a README.md, `push` writes the card itself.
 
     \b
-    dtram card runs/birds my-name/birds
+    dtram card runs/birds my-name/birds --license apache-2.0
     """
     from dtram_hub.prompt import say
     from dtram_hub.sharing.cards import write_card
+    from dtram_hub.sharing.licence import without_licence
 
-    say(write_card(folder, repo, overwrite))
+    path = write_card(folder, repo, **words)
+    say(path)
+    if words["license"] is None:
+        say(without_licence(str(path)), error=True)
 
 
 @dtram.command()
@@ -146,16 +154,29 @@ def card(folder: Path, repo: str, overwrite: bool) -> None:
 @click.option("--tag", help="A new tag for the commit.")
 @click.option("--message", "commit_message", help="Title of the commit.")
 @click.option("--create-pr", is_flag=True, help="Open a pull request in place of a commit.")
+@LICENSE
+@click.option(
+    "--no-pictures",
+    "pictures",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Upload no pictures; one of them shows test images.",
+)
 def push(folder: Path, repo: str, **words) -> None:
     """Upload a run's model with its card to the Hub. First log in with `hf auth login`, or set HF_TOKEN.
 
+    The files are named on stderr before they are sent.
+
     \b
-    dtram push runs/birds my-name/birds
+    dtram push runs/birds my-name/birds --license apache-2.0
     dtram push runs/birds my-name/birds --tag v1.0 --private
     """
     import dtram_hub
+    from dtram_hub.learning.messages import show_messages
     from dtram_hub.prompt import say
 
+    show_messages(sys.stderr)
     commit = dtram_hub.push(folder, repo, **words)
     say(commit.pr_url or commit.commit_url)
 

@@ -14,6 +14,10 @@ SHIPPED = ROOT / "dtram_hub" / "weights"
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+LICENSE = click.option(
+    "--license",
+    help="Licence of the weights: apache-2.0, cc-by-4.0, other, .. The card states none by default.",
+)
 MODEL = "MODEL is a name that `dtram list` knows, a folder, or org/name on the Hub."
 
 

@@ -6,12 +6,14 @@ A test names a request by the name of its view function. So no two views share a
 import base64
 import hashlib
 import json
+import re
 
 from flask import Flask, Response, jsonify, request
 
 from hub_repos import Repos, folder_entry, folders_of, git_oid, refuse, user
 
 DATE = "2026-01-01T00:00:00.000Z"
+LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "other")
 
 
 def add_routes(app: Flask, hub: Repos) -> None:
@@ -52,8 +54,11 @@ def _add_owning(app: Flask, hub: Repos) -> None:
         return {}
 
     @app.post("/api/validate-yaml")
-    def validate_yaml() -> dict:
-        return {"errors": [], "warnings": []}
+    def validate_yaml() -> tuple[dict, int]:
+        found = re.search(r"^license: (.*)$", request.json["content"], flags=re.MULTILINE)
+        known = not found or found[1] in LICENCES
+        errors = [] if known else [{"message": f'"license" must be one of {", ".join(LICENCES)}'}]
+        return {"errors": errors, "warnings": []}, 400 if errors else 200
 
 
 def _add_listing(app: Flask, hub: Repos) -> None:

@@ -66,11 +66,14 @@ def test_info(dtram) -> None:
 def test_push_pull_card(dtram, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     make_model(1).save_pretrained(tmp_path / "run")
-    code, printed, _ = dtram("push", tmp_path / "run", "me/cli", "--tag", "v1", "--private")
+    code, printed, said = dtram("push", tmp_path / "run", "me/cli", "--tag", "v1", "--private")
     assert (code, printed.strip()) == (
         0,
         f"{hub.url}/me/cli/commit/{hub.repos['models', 'me/cli'].refs['main']}",
     )
+    public, licence = said.splitlines()
+    assert public == "To me/cli, which is private: README.md, config.json, model.safetensors."
+    assert licence.endswith("license='apache-2.0' (--license apache-2.0), for example, states one.")
     code, printed, _ = dtram("pull", "me/cli", tmp_path / "copy", "--revision", "v1")
     assert code == 0
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {
@@ -86,8 +89,18 @@ def test_push_pull_card(dtram, hub: LoopbackHub, tmp_path: Path, monkeypatch: py
     assert code == 1
     assert complaint.endswith("may have been edited; --overwrite replaces it.")
     assert (tmp_path / "copy" / "README.md").read_text() == "edited by hand"
-    code, printed, _ = dtram("card", tmp_path / "copy", "me/cli", "--overwrite")
-    assert 'create_model("hf-hub:me/cli"' in Path(printed.strip()).read_text()
+    code, printed, said = dtram("card", tmp_path / "copy", "me/cli", "--overwrite")
+    card = Path(printed.strip()).read_text()
+    assert 'create_model("hf-hub:me/cli"' in card
+    assert "license:" not in card
+    assert said.startswith(f"{printed.strip()} states no licence")
+    words = ("--overwrite", "--license", "mit", "--no-pictures")
+    (tmp_path / "copy" / "steps.png").write_bytes(b"picture")
+    assert dtram("card", tmp_path / "copy", "me/cli", *words)[::2] == (0, "")
+    assert "\nlicense: mit\n" in Path(printed.strip()).read_text()
+    assert dtram("push", tmp_path / "copy", "me/cli", "--license", "mit", "--no-pictures")[0] == 0
+    assert "steps.png" not in hub.repos["models", "me/cli"].files
+    (tmp_path / "copy" / "steps.png").unlink()
     code, _, complaint = dtram("pull", "me/cli", tmp_path / "copy")
     assert code == 1
     assert complaint.endswith("is not empty; accepted is a new one.")

@@ -12,6 +12,15 @@ from dtram_hub.models.registry import SHIPPED, WEIGHTS
 from dtram_hub.sharing.cards import render_card
 
 CARDS = Path(__file__).parents[1] / "model_cards"
+# The licences of our weights by the end of their names; that of the code, where the data ask for none.
+LICENCES = {
+    "deeppcb": {"license": "mit"},
+    "cub50": {
+        "license": "other",
+        "license_name": "non-commercial-research-and-education",
+        "license_link": "https://www.vision.caltech.edu/datasets/cub_200_2011/",
+    },
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,7 +36,8 @@ def render_shipped(name: str) -> str:
     """The text of a shipped checkpoint's card, with the pictures in `model_cards/images/NAME`."""
     images = CARDS / "images" / name
     found = {file: f"images/{name}/{file}" for file in PICTURES if (images / file).is_file()}
-    return render_card(WEIGHTS / name, pictures=found).content
+    terms = LICENCES.get(name.partition(".")[2], {"license": "apache-2.0"})
+    return render_card(WEIGHTS / name, pictures=found, terms=terms).content
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def write_report(
         "classes": data.class_names,
         "scores": _scores(answers),
         "stage_kinds": {stage.name: stage.kind for stage in stages},
+        "images": {name: len(split) for name, split in data.splits.items()},
         "test_images": len(test),
         "precision": str(next(evaluator.model.parameters()).dtype).removeprefix("torch."),
     } | facts

@@ -8,6 +8,7 @@ Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Steps = Annotated[FiniteFloat, Field(ge=1, le=1e6)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}$")]
+SplitName = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")]
 
 
 class Part(BaseModel):
@@ -74,6 +75,7 @@ class Metrics(Part):
     curves: dict[str, list[Point]] = {}
     budget: BudgetRow | None = None
     budgets: list[AtBudget] = []
+    images: dict[SplitName, Count] = {}
     classes: list[str] = []
     scores: Scores | None = None
     test_images: Count | None = None
@@ -98,6 +100,10 @@ class DataSection(Part):
     source: str | None
 
 
+class ModelSection(Part):
+    backbone: str | None = None
+
+
 class StageSection(Part):
     epochs: Count | None = None
     split: str | None = None
@@ -107,6 +113,8 @@ class RecipeFile(Part):
     data: DataSection
     stages: dict[str, StageSection] = {}
     encoder_weights: str | None = None
+    architecture: str | None = None
+    model: ModelSection = ModelSection()
 
 
 def check_metrics(metrics: object) -> None:

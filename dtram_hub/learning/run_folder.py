@@ -22,7 +22,8 @@ the order of the stages. `budget`, if the recipe has one, holds the fields of `i
 
 The answers of the run's own model to the test images are counted further. `scores` holds those of
 `learning.class_metrics`, for the classes that `classes` names; more than MOST_CLASSES have no "confusion".
-`budgets` holds the rows of `learning.budget_rows`. Runs of older versions lack these three.
+`budgets` holds the rows of `learning.budget_rows`. `images` holds the number of images of each split. Runs
+of older versions lack these four.
 """
 
 import json
@@ -44,6 +45,7 @@ PICTURES = {
     "locations.png": "Where the second look at each test image lies",
     "confusion.png": "Answers by right class",
 }
+SHOWS_IMAGES = ("glimpses.png",)  # pictures with images of the data in them
 MOST_CLASSES = 200  # whose confusion matrix metrics.json holds
 LEARNED_STOPS = "learned stops of the DT-RAM"  # the curve of the run's own model
 PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders
