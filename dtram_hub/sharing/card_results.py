@@ -69,7 +69,7 @@ def _tradeoff(metrics: dict, num_steps: int) -> dict:
         name: curve for name, curve in metrics["curves"].items() if not measured or name != LEARNED_STOPS
     }
     points = measured or [{"mean_steps": steps / 2} for steps in range(2, 2 * num_steps + 1)]
-    rows = []
+    rows: list[dict] = []
     for point in points:
         errors = [accuracy_at_mean_steps(curve, point["mean_steps"]) for curve in others.values()]
         errors = [_error(accuracy) for accuracy in ([point["accuracy"]] if measured else []) + errors]
