@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -120,7 +121,7 @@ def _images(
 def _readable(split: Split, batch_size: int) -> Iterator[Tensor]:
     """The images of a split, one by one, without those that turn out to be unreadable."""
     for index in index_batches(len(split), batch_size, seed=None):
-        images = split.at(index)
+        images: Any = split.at(index)
         faults = split.faults()
         for number, image in zip(index.tolist(), getattr(images, "images", images), strict=True):
             if number not in faults:

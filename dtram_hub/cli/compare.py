@@ -3,6 +3,7 @@
 import json
 import statistics
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..learning.recipe import read_recipe
 from ..learning.run_folder import RunFolder, own_result
@@ -148,7 +149,7 @@ def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
 
 def _flat(recipe: dict, prefix: str = "") -> dict:
     """All values of a recipe by their full keys."""
-    found = {}
+    found: dict = {}
     for key, value in recipe.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
@@ -160,7 +161,7 @@ def _differing(recipes: list[dict]) -> list[str]:
     return [key for key in keys if any(recipe.get(key) != recipes[0].get(key) for recipe in recipes)]
 
 
-def _readable(name: str, value: object) -> str:
+def _readable(name: str, value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

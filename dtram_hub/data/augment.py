@@ -8,7 +8,7 @@ REGIONS change what is read of them.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,7 +84,7 @@ def crop(images: Tensor, least: float, draws: Tensor) -> Tensor:
     )
 
 
-def crop_boxes(least: float, size: tuple[int, int], draws: Tensor) -> Tensor:
+def crop_boxes(least: float, size: Sequence[int], draws: Tensor) -> Tensor:
     """The boxes that `crop` enlarges: area uniform in [least, 1], aspect log-uniform in ASPECTS.
 
     The aspect is relative to that of the image, so that boxes of a long image are long. The first of TRIES
@@ -155,7 +155,7 @@ def distort(images: Tensor, most: dict[str, float], draws: Tensor) -> Tensor:
     angle = even[:, 0] * math.radians(rotate)
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(batch, 2, 2)
     stretch, move = 1 + scale * even[:, 1:3, None], 2 * shift / side * even[:, 3:5, None]
-    grid = F.affine_grid(torch.cat([turn * stretch, move], dim=2), images.shape, align_corners=False)
+    grid = F.affine_grid(torch.cat([turn * stretch, move], dim=2), list(images.shape), align_corners=False)
     if bend:
         normal = torch.special.ndtri(knots.clamp(1e-6, 1 - 1e-6)).view(batch, 2, KNOTS, KNOTS)
         smooth = F.interpolate(normal * (2 * bend / side), (side, side), mode="bicubic")

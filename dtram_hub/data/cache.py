@@ -85,8 +85,9 @@ def _read(target: Path, notes: Path) -> tuple[Tensor, dict[int, str], dict[int, 
     try:
         # mmap_mode="c" maps private pages: a change of the tensor does not reach the file.
         images = torch.from_numpy(np.load(target, mmap_mode="c"))
-        faults, warnings = json.loads(notes.read_text())
-        return images, *({int(i): text for i, text in found.items()} for found in (faults, warnings))
+        found = json.loads(notes.read_text())
+        faults, warnings = ({int(i): text for i, text in noted.items()} for noted in found)
+        return images, faults, warnings
     except (OSError, EOFError, ValueError):
         return None
 
@@ -102,7 +103,8 @@ def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> 
     logger.info(
         f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {target.parent}"
     )
-    faults, warnings = {}, {}
+    faults: dict[int, str] = {}
+    warnings: dict[int, str] = {}
     try:
         # A write reports a full disk or quota. A write through a map would kill the process.
         with partial.open("wb") as file:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -200,7 +200,8 @@ def read_content(file: Mapping | None) -> bytes:
     if not file or not file["path"]:
         raise UnreadableImage("there is no image")
     try:
-        return _checked(file["path"]).read_bytes()
+        _checked(file["path"])
+        return Path(file["path"]).read_bytes()
     except OSError as error:
         raise UnreadableImage(_reason(error)) from error
 
@@ -256,7 +257,8 @@ def _as_photograph(image: Image.Image, in_chans: int, levels: Sequence[float] | 
         raise UnreadableImage("its levels are floats, of which no range is known; convert it to 8 bits")
     elif image.mode.startswith("I"):
         image = image if image.mode in ("I", "I;16") else image.convert("I")
-        lowest, highest = image.getextrema()
+        extrema: Any = image.getextrema()  # of one channel
+        lowest, highest = extrema
         if lowest < 0 or highest > 65535:
             raise UnreadableImage(f"its levels run from {lowest} to {highest}; accepted are 0 to 65535")
         image = image.point(lambda level: level / 257)  # Pillow would clip 16-bit levels at 255

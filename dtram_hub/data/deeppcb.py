@@ -192,7 +192,7 @@ def compose(
     ]
     boxes = [torch.from_numpy(boards[number].boxes[list(defects)]).float() for number, defects, _ in images]
     boxes = pad_sequence(boxes, batch_first=True, padding_value=torch.nan)
-    shown = [(number, (), label) for number, _, label in images] if control else images
+    shown: list[Image] = [(number, (), label) for number, _, label in images] if control else images
     labels = torch.tensor([label for *_, label in images])
     return Split(Composed(boards, shown), labels, boxes=boxes / SIDE * 2 - 1)
 

@@ -200,7 +200,7 @@ def open_cars(root: Path) -> datasets.DatasetDict:
     one, devkit = root / "cars_annos.mat", root / "devkit"
     if one.is_file():
         names = [str(name) for name in read_mat(one, "class_names")]
-        rows = {"train": [], "test": []}
+        rows: dict[str, list] = {"train": [], "test": []}
         for path, label, is_test in read_records(one, {"relative_im_path": str, "class": int, "test": int}):
             rows["test" if is_test else "train"].append((within(root, path), label - 1))
         return _of_list(rows, names, root)

@@ -6,12 +6,14 @@ epoch). They do not depend on the numbers of processes and workers, so a resumed
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from ..images.ragged import Ragged
 from .augment import Augmentation
 from .splits import Joined, Split, index_batches
 from .streaming import Stream
@@ -20,7 +22,7 @@ ORDER, DRAWS = (), (1,)  # spawn keys: each use has its own random numbers
 
 
 Loaded = Split | Joined | Stream
-Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, index
+Batch = tuple[Tensor | Ragged, Tensor, Tensor | None]  # images, labels, index
 
 
 def train_loader(
@@ -58,7 +60,11 @@ def train_loader(
     draws = epoch_draws(seed, len(split), augmentation.columns)
     order = epoch_seed(seed, ORDER)
     # Without a generator of its own the loader would draw from torch's global one.
-    common = {"num_workers": workers, "pin_memory": pin_memory, "generator": torch.Generator()}
+    common: dict[str, Any] = {
+        "num_workers": workers,
+        "pin_memory": pin_memory,
+        "generator": torch.Generator(),
+    }
     if isinstance(split, Stream):
         return DataLoader(
             StreamedBatches(split, batch_size, order, slice(rank, None, world), augmentation, draws),
@@ -148,5 +154,5 @@ class StreamedBatches(IterableDataset):
             yield rows[self.share]
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -131,7 +132,8 @@ def _streamed(
         config.check_regions()
     class_names = found["train"].features["label"].names
     train, count, held = divide(found, config.source, seed, _fractions(config))
-    splits = {"train": Stream(train, count, form, len(class_names), config.shuffle_buffer, config.own_shards)}
+    splits: dict[str, Any] = {}
+    splits["train"] = Stream(train, count, form, len(class_names), config.shuffle_buffer, config.own_shards)
     splits |= {name: Split(*decode_rows(rows, form, len(class_names), name)) for name, rows in held.items()}
     identity = {name: f"{commit}, {len(split)} images" for name, split in splits.items()}
     return Data(splits, class_names, identity=identity)

@@ -109,7 +109,8 @@ def _read(target: Path, notes: Path, form: Form) -> tuple[Photographs, dict[int,
     except (OSError, ValueError, TypeError):
         return None
     images = Photographs(target, starts[:-1], sizes, form.channels)
-    return images, *({int(i): text for i, text in noted.items()} for noted in (faults, warnings))
+    faults, warnings = ({int(i): text for i, text in noted.items()} for noted in (faults, warnings))
+    return images, faults, warnings
 
 
 def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> None:
@@ -124,7 +125,9 @@ def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> 
     logger.info(
         f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {target.parent}"
     )
-    sizes, faults, warnings, partial = [], {}, {}, target.with_suffix(".partial")
+    faults: dict[int, str] = {}
+    warnings: dict[int, str] = {}
+    sizes, partial = [], target.with_suffix(".partial")
     try:
         with partial.open("wb") as file:
             for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):

@@ -4,8 +4,9 @@ The names are train, validation and test; the embedded digits add closeup, for t
 Training reads train, chooses weights on validation, and answers test once, at the end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Split:
         the source knows; NaN where there are fewer than K. No model sees them; they judge its glimpses.
     """
 
-    canvases: Tensor
+    canvases: Any
     labels: Tensor
     difficulty: Tensor | None = None
     rows: Tensor | None = None
@@ -58,7 +59,7 @@ class Split:
     def take(self, index: Tensor) -> "Split":
         """A split of the images at `index`, (K,) int64 or a mask (N,) bool, on the same canvases."""
         rows = torch.arange(len(self)) if self.rows is None else self.rows
-        kept = {
+        kept: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[index]
             for name in ("difficulty", "boxes")
         }
@@ -82,7 +83,7 @@ class Joined:
         """As `Split.at`."""
         owner = torch.bucketize(index, self.ends, right=True)
         order = owner.argsort(stable=True)
-        found = [
+        found: list[Any] = [
             part.at(index[owner == number] - (self.ends[number] - len(part)))
             for number, part in enumerate(self.parts)
             if (owner == number).any()
@@ -98,7 +99,7 @@ class Joined:
 class Data:
     """The splits of a source.
 
-    splits: by name.
+    splits: by name; each is a `Split`, or a `Stream` in place of train.
     class_names: in the order of the labels.
     skipped: number of unreadable images that were left out.
     identity: a checksum of images and labels for each split as it was read, or a stream's commit; two sources
@@ -106,14 +107,14 @@ class Data:
     held_out: names of the splits that the source lacks, and which were held out of train.
     """
 
-    splits: dict[str, Split | Stream]
+    splits: Mapping[str, Any]
     class_names: list[str]
     skipped: int = 0
     identity: dict[str, str] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
 
 
-def join(splits: dict[str, Split | Stream], names: list[str]) -> Split | Joined | Stream:
+def join(splits: Mapping[str, Any], names: list[str]) -> Split | Joined | Stream:
     """Join the named splits.
 
     Raises:

@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from ..prompt import one_line, printable
 
 SPECIAL = re.compile(r"[&<>|`*\[\]\\$~]")
 
 
-def as_text(value: object) -> object:
+def as_text(value: Any) -> Any:
     """Escape what Markdown, HTML or a table would read as markup in a text, and join its lines.
 
     Anything but a text stays as it is, and so does a text that the template calls `safe`.
