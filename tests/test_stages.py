@@ -17,7 +17,7 @@ from dtram_hub.learning.optimizer import make_optimizer, rate_factor, set_learni
 from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.shared_stages import shared_stages
-from dtram_hub.learning.task import make_task
+from dtram_hub.learning.stage_training import StageTraining
 from small_runs import SMALL, train
 
 
@@ -75,7 +75,7 @@ def test_exploration_and_learning_rates_follow_the_epoch(tmp_path: Path) -> None
     stage = next(stage for stage in run.stages if stage.name == "ram_2")
     for epoch, expected in [(0.0, 0.5), (1.0, 0.35), (2.0, 0.2)]:
         assert location_std(stage, run.model.location_std, epoch) == pytest.approx(expected)
-    train_script.enter_stage(run.model, stage)
+    enter_stage(run.model, stage)
     optimizer = make_optimizer(run.model, run.recipe.optimizer, stage.learning_rate)
     set_learning_rate(optimizer, stage.learning_rate * rate_factor(run.recipe.optimizer, 1.1, stage.epochs))
     names = {parameter: name for name, parameter in run.model.named_parameters()}
@@ -91,9 +91,12 @@ def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path:
     for seed in (0, 1, 0):
         words = [*SMALL, f"seed={seed}", f"output={tmp_path / str(len(drawn))}"]
         run = train_script.Run(read_recipe(asked_recipe.DEFAULT_RECIPE, words), resume=False)
-        run.task = make_task(run.model, run.recipe, run.stages[1])
-        for run.progress.stage, epoch, batch in itertools.product((1, 2), (0, 1), (0, 1)):
-            drawn.append(run.draw_noise(run.stages[run.progress.stage], epoch, batch).stop)
+        for number in (1, 2):
+            training = StageTraining(
+                run.recipe, run.evaluator, run.stages[number], number, run.data, run.folder
+            )
+            for epoch, batch in itertools.product((0, 1), (0, 1)):
+                drawn.append(training.draw_noise(epoch, batch).stop)
     assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 16
     assert all(torch.equal(*pair) for pair in zip(drawn[:8], drawn[16:], strict=True))
 

@@ -30,6 +30,8 @@ class Origin:
     shuffle_buffer: number of undecoded images from which a stream picks its next one at random.
     own_shards: whether each process and each worker of a stream reads files of its own. Otherwise all read
         everything and decode their share, so that the order does not depend on their number.
+    balance: how much more often an image of a rare class is drawn than one of a frequent class, in [0, 1],
+        see `balance.class_shares`. 1 draws all classes alike.
     levels: the levels of black and white in files of 16 bits or floats, such as [0, 4095]; 0 and 65535 by
         default. The model keeps them.
     crop_mode: how a photograph becomes a square: "centre" cuts the longer side, "squash" changes the aspect,
@@ -51,6 +53,7 @@ class Origin:
     streaming: bool = False
     shuffle_buffer: int = 1000
     own_shards: bool = False
+    balance: float = 0.0
     levels: list[float] | None = None
     crop_mode: str = "centre"
     mean: list[float] | None = None
@@ -72,6 +75,7 @@ class DataConfig(Augmentation, Origin):
         super().__post_init__()
         for name in ("validation_fraction", "test_fraction"):
             check_number(f"data.{name}", getattr(self, name), 0, 0.9, open_low=True)
+        check_number("data.balance", self.balance, 0, 1)
         check_integer("data.shuffle_buffer", self.shuffle_buffer, 1)
         check_integer("data.workers", self.workers, 0)
         if self.levels is not None:
@@ -83,6 +87,10 @@ class DataConfig(Augmentation, Origin):
         if self.streaming and not self.on_hub:
             raise ValueError(
                 f"data.streaming=true reads from the Hub; data.source={self.source!r} is no {HUB!r}."
+            )
+        if self.streaming and self.balance:
+            raise ValueError(
+                f"data.balance={self.balance} needs data.streaming=false; a stream does not know its classes."
             )
         if self.streaming and self.skip_broken:
             raise ValueError(

@@ -49,6 +49,15 @@ class Answers:
         correct = (self.logits.argmax(-1) == self.labels).double()
         return (correct * discount ** self.steps.double()).mean().item()
 
+    def quick_scores(self, discount: float) -> dict[str, float]:
+        """The scores of an epoch: mean return as above, accuracy, and balanced accuracy."""
+        answers = self.logits.argmax(-1)
+        return {
+            "return": self.mean_return(discount),
+            "accuracy": (answers == self.labels).double().mean().item(),
+            "balanced_accuracy": balanced_accuracy(answers, self.labels),
+        }
+
 
 @dataclass
 class FullPass:

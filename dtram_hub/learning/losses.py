@@ -36,6 +36,8 @@ class LossConfig:
     reward: a key of REWARDS.
     baseline: "learned" for the return that the model expects (the authors' code), or "leave_one_out" for the
         mean return of the other rollouts of the same image.
+    balance: how much more an image of a rare class counts than one of a frequent class, in [0, 1], see
+        `class_balance.class_weights`. 1 gives all classes the same share of the loss.
     where: how the location policy learns. "reinforce" is the policy gradient of the return (Eq. 5). "value"
         fits the score of each place to the reward of the answer after a look there; the policy must score
         places. "pathwise" follows the gradient of the classification loss through the views to the locations,
@@ -54,6 +56,7 @@ class LossConfig:
     label_smoothing: float = 0.0
     reward: str = "correct"
     baseline: str = "learned"
+    balance: float = 0.0
     where: str = "reinforce"
 
     def __post_init__(self):
@@ -62,7 +65,22 @@ class LossConfig:
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_choice("reward", self.reward, REWARDS)
         check_choice("baseline", self.baseline, BASELINES)
+        check_number("balance", self.balance, 0, 1)
         check_choice("where", self.where, WAYS)
+
+
+@dataclass
+class Targets:
+    """What the answers of N rollouts should be.
+
+    labels: (N,) int64 in 0..C-1. Rewards judge by them.
+    weights: (N,) how much each rollout counts, 1 on average; None for 1.
+    shares: (N, C) probabilities, the target of the cross-entropy; None for the labels.
+    """
+
+    labels: Tensor
+    weights: Tensor | None = None
+    shares: Tensor | None = None
 
 
 @dataclass
@@ -93,6 +111,7 @@ class Loss:
     classification: mean cross-entropy (Eq. 8).
     baseline: mean squared error of the learned baseline.
     mean_return: mean return R (Eq. 7), in [0, 1].
+    accuracy: share of the rollouts whose last answer is right.
     steps: mean number of steps.
     """
 
@@ -100,6 +119,7 @@ class Loss:
     classification: Tensor
     baseline: Tensor
     mean_return: Tensor
+    accuracy: Tensor
     steps: Tensor
 
 
@@ -163,26 +183,30 @@ def classification_loss(
     supervision: str = "taken",
     label_smoothing: float = 0.0,
     count: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the answers (Eq. 8), summed over steps and averaged over rollouts.
 
     Args:
         logits: (N, T, C).
-        labels: (N,) int64 in 0..C-1.
+        labels: (N,) int64 in 0..C-1, or (N, C) probabilities.
         steps: (N,) int64 in 1..T.
         supervision: "taken" trains the answers of all steps taken (Eq. 8), "all" those of all T steps (the
             authors' code), "last" that of the last step taken (no intermediate supervision, Table 9).
         label_smoothing: share of the target that is spread over all classes, in [0, 1].
         count: the number of rollouts to divide by; N by default.
+        weights: (N,), how much each rollout counts; 1 by default.
 
     Returns:
         A scalar.
     """
     num_steps = logits.shape[1]
-    targets = labels[:, None].expand(-1, num_steps)
+    targets = labels.unsqueeze(-1).expand(*labels.shape, num_steps)
     losses = F.cross_entropy(
         logits.transpose(1, 2), targets, reduction="none", label_smoothing=label_smoothing
     )
+    if weights is not None:
+        losses = losses * weights[:, None]
     if supervision == "last":
         losses = losses.gather(1, steps[:, None] - 1)
     elif supervision == "taken":
@@ -206,9 +230,20 @@ def baseline_loss(baselines: Tensor, returns: Tensor, mask: Tensor, count: Tenso
     return errors.sum() / (mask.sum() if count is None else count)
 
 
+def answers_loss(rollout: Rollout, targets: Targets, config: LossConfig, counts: Counts) -> Tensor:
+    """The loss of the answers after every step, and of the glimpses alone where the model answers by them."""
+    wanted = targets.labels if targets.shares is None else targets.shares
+    words = config.label_smoothing, counts.rollouts, targets.weights
+    loss = classification_loss(rollout.logits, wanted, rollout.steps, config.supervision, *words)
+    if rollout.glimpse_logits is None or rollout.logits.shape[1] == 1:
+        return loss
+    own = rollout.glimpse_logits[:, 1:]  # the first look is the context view
+    return loss + config.glimpse_weight * classification_loss(own, wanted, rollout.steps, "all", *words)
+
+
 def dtram_loss(
     rollout: Rollout,
-    labels: Tensor,
+    labels: Tensor | Targets,
     config: LossConfig,
     *,
     dynamic: bool,
@@ -222,7 +257,7 @@ def dtram_loss(
 
     Args:
         rollout: N sampled rollouts.
-        labels: (N,) int64 in 0..C-1, one for each rollout.
+        labels: (N,) int64 in 0..C-1, one for each rollout, or `Targets`.
         config: the terms and their weights.
         dynamic: whether the stops were sampled (DT-RAM); in a RAM only locations are.
         num_rollouts: M; the rollouts of one image are neighbours.
@@ -231,37 +266,33 @@ def dtram_loss(
     Raises:
         ValueError: a label is out of range.
     """
-    check_labels(labels, rollout.logits.shape[2])
+    targets = labels if isinstance(labels, Targets) else Targets(labels)
+    check_labels(targets.labels, rollout.logits.shape[2])
+    counts = counts or Counts.of(rollout.steps)
     taken = step_mask(rollout.steps, rollout.logits.shape[1])
-    rewards = REWARDS[config.reward](rollout.logits.detach(), labels)
+    counted = taken if targets.weights is None else taken * targets.weights[:, None]
+    rewards = REWARDS[config.reward](rollout.logits.detach(), targets.labels)
     returns = discounted_returns(delayed_rewards(rewards, rollout.steps), config.discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
-    counts = counts or Counts.of(rollout.steps)
     error = baseline_loss(after, returns, taken, counts.steps)
     if config.baseline == "leave_one_out" and num_rollouts > 1:  # the context view alone has one rollout
         before = after = leave_one_out(returns[:, :1], num_rollouts)
 
-    classification = classification_loss(
-        rollout.logits, labels, rollout.steps, config.supervision, config.label_smoothing, counts.rollouts
-    )
-    if rollout.glimpse_logits is not None and rollout.logits.shape[1] > 1:
-        own = rollout.glimpse_logits[:, 1:]  # the first look is the context view
-        alone = classification_loss(
-            own, labels, rollout.steps, "all", config.label_smoothing, counts.rollouts
-        )
-        classification = classification + config.glimpse_weight * alone
-    tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, rewards, taken)
+    classification = answers_loss(rollout, targets, config, counts)
+    tried = Tried(rollout.location_log_probs, rollout.location_scores, returns - before, rewards, counted)
     where = WAYS[config.where].loss(tried, counts.rollouts)
     total = classification + config.baseline_weight * error + config.policy_weight * where
     if dynamic:
-        log_probs = stop_log_probs(rollout.stop_logits, rollout.steps)
+        log_probs = stop_log_probs(rollout.stop_logits, rollout.steps) * counted
         stops = reinforce_loss(log_probs, returns - after, counts.rollouts)
-        entropy = (stop_entropies(rollout.stop_logits) * taken)[:, :-1].sum() / counts.rollouts
+        entropy = (stop_entropies(rollout.stop_logits) * counted)[:, :-1].sum() / counts.rollouts
         total = total + config.policy_weight * stops - config.entropy_weight * entropy
+    last = rollout.logits[torch.arange(len(taken)), rollout.steps - 1].argmax(-1)
     return Loss(
         total=total,
         classification=classification.detach(),
         baseline=error.detach(),
         mean_return=returns[:, 0].sum() / counts.rollouts,
+        accuracy=(last == targets.labels).sum() / counts.rollouts,
         steps=rollout.steps.sum() / counts.rollouts,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.splits import Data
+from ..data.splits import Data, Split
 from ..images.pyramid import SHOWN_SIDE, small_copy
 from ..images.ragged import Ragged
 from ..models.dtram import DTRAM
@@ -30,7 +30,8 @@ def draw(folder: RunFolder, model: DTRAM, data: Data, answers: Answers, metrics:
     test = data.splits["test"]
     right = answers.logits.argmax(-1) == test.labels
     plot_steps(folder.picture("steps.png"), answers.steps, right, model.num_steps, test.difficulty)
-    shown = examples_of(model, data, answers, choose(test.labels, answers.steps))
+    chosen = choose(test.labels, answers.steps)
+    shown = examples_of(model, test, data.class_names, answers, chosen)
     plot_glimpses(folder.picture("glimpses.png"), shown, looks_in_words(model))
     if len(data.class_names) <= MOST_NAMES:
         confusion = metrics["scores"]["confusion"]
@@ -44,15 +45,17 @@ def draw(folder: RunFolder, model: DTRAM, data: Data, answers: Answers, metrics:
         plot_tradeoff(folder.picture("tradeoff.png"), curves | metrics["curves"], own_result(metrics))
 
 
-def examples_of(model: DTRAM, data: Data, answers: Answers, chosen: Tensor) -> list[Example]:
-    """The chosen test images, (K,) int64, with looks, answers and confidences."""
-    test, names, examples = data.splits["test"], data.class_names, []
+def examples_of(
+    model: DTRAM, split: Split, names: list[str], answers: Answers, chosen: Tensor
+) -> list[Example]:
+    """The images of a split at `chosen` (K,) int64, with looks, answers and confidences."""
+    examples = []
     confidences, guesses = answers.logits[chosen].softmax(-1).max(-1)
-    images, scales = visible(test.at(chosen))
+    images, scales = visible(split.at(chosen))
     for i, k in enumerate(chosen.tolist()):
         size = tuple(round(side / scales[i]) for side in images[i].shape[1:])
         boxes = scales[i] * boxes_of(model, size, answers.locations[k, : answers.steps[k]])
-        guess, label = int(guesses[i]), int(test.labels[k])
+        guess, label = int(guesses[i]), int(split.labels[k])
         caption = f"{names[guess]} ({100 * confidences[i]:.0f} %)"
         is_right = guess == label
         examples.append(

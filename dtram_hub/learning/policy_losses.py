@@ -18,7 +18,7 @@ class Tried:
     scores (N, T): the policy's score of the place that was looked at, if it scores places; 0 as above.
     advantages (N, T): return minus baseline.
     rewards (N, T): the reward, in [0, 1], of the answer after each look.
-    taken (N, T) bool: the steps before the rollout stopped.
+    taken (N, T): how much each step counts; 0 after the rollout has stopped.
     """
 
     log_probs: Tensor
@@ -67,7 +67,7 @@ def value_loss(scores: Tensor, rewards: Tensor, taken: Tensor, count: Tensor) ->
     Args:
         scores: (N, T); those of steps without a location have no gradient.
         rewards: (N, T) in [0, 1]; no gradient reaches them.
-        taken: (N, T) bool, the steps that count.
+        taken: (N, T), how much each step counts.
         count: the number of rollouts to divide by.
 
     Returns:

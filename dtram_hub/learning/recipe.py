@@ -30,6 +30,7 @@ from ..models.dtram import DTRAM
 from ..prompt import one_line
 from .curriculum import Stages
 from .losses import LossConfig
+from .mixing import MixConfig
 from .normalisation import normalisation_of, normalise_as_asked
 from .optimizer import OptimizerConfig
 
@@ -55,6 +56,7 @@ class Recipe:
     architecture: str = "dtram"
     model: dict[str, Any] = field(default_factory=dict)
     encoder_weights: str | None = None
+    init_from: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     batch_size: int = 28
     accumulation: int = 1
@@ -62,10 +64,13 @@ class Recipe:
     freeze_batch_norm: bool = True
     channels_last: bool = False
     checkpointing: bool = False
+    ema: float = 0.0
+    patience: int | None = None
     curriculum: bool = True
     stages_from: str | None = None
     stages_until: str | None = None
     mean_steps: float | None = None
+    mix: MixConfig = field(default_factory=MixConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     stages: Stages = field(default_factory=Stages)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -79,8 +84,10 @@ class Recipe:
         check_choice("precision", self.precision, ("no", "bf16", "fp16"))
         for name in ("batch_size", "accumulation", "num_rollouts"):
             check_integer(name, getattr(self, name), 1)
-        if self.threads is not None:
-            check_integer("threads", self.threads, 1)
+        for name in ("threads", "patience"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+        check_number("ema", self.ema, 0, 0.99999)
         if self.loss.baseline == "leave_one_out" and self.num_rollouts < 2:
             raise ValueError(
                 f"loss.baseline='leave_one_out' needs num_rollouts of 2 or more, not {self.num_rollouts}."

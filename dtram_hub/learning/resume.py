@@ -1,8 +1,9 @@
-"""Resuming a killed run: its states on disk, their checksums, and what must not have changed since.
+"""Resuming a killed run: its states on disk, and their checksums.
 
 checkpoints/SSS-EEEEE/      the state after epoch E of stage S; the last two states are kept
     model.safetensors, optimizer.bin, random_states_*.pkl    written by accelerate
     best.safetensors        a copy of the best weights of the stage so far
+    average.safetensors     the averaged weights, where the recipe asks for them
     progress.json           see `Progress`
     SHA256SUMS              checksums of all other files, for `sha256sum --check`
 """
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -21,19 +22,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.logging import get_logger
 from safetensors import SafetensorError
+from torch import nn
 
-from ..data.splits import Data
 from ..files import replacing, write_text
+from ..models.checkpoint import load_weights, save_weights
 from ..prompt import one_line
 from .machine import count_machine, on_main
-from .recipe import Recipe, read_recipe
 from .run_folder import RunFolder
+from .same_run import AGAIN, check_same_data
 
-SUMS, PROGRESS, BEST = "SHA256SUMS", "progress.json", "best.safetensors"
+SUMS, PROGRESS, BEST, AVERAGE = "SHA256SUMS", "progress.json", "best.safetensors", "average.safetensors"
 WHOLE = {PROGRESS, BEST, "model.safetensors", "optimizer.bin"}  # every state has these files
-FREE_KEYS = ("output", "threads", "data.workers")  # keys that do not affect what is learned
 KEPT = 2  # if the newest state is damaged, the one before it costs an epoch
-AGAIN = "Start again with another output=FOLDER."
 
 logger = get_logger(__name__)
 
@@ -45,6 +45,7 @@ class Progress:
     stage: index of the stage in training.
     epochs_done: finished epochs of this stage.
     best: best validation return of this stage.
+    best_epoch: the number of epochs after which it was reached.
     seconds: training time of each stage, by name.
     weights: checksum of the weights of each finished stage, by name.
     data: `identify` of the images that the run learns from.
@@ -54,18 +55,29 @@ class Progress:
     stage: int = 0
     epochs_done: int = 0
     best: float = -1.0
+    best_epoch: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
     machine: dict[str, int] = field(default_factory=dict)
 
+    def is_stale(self, patience: int | None) -> bool:
+        """Whether the last `patience` epochs were no better than the best one; None never tires."""
+        return patience is not None and self.epochs_done - self.best_epoch >= patience
+
     def next_stage(self, finished: str, folder: RunFolder) -> "Progress":
         """The progress after the stage `finished`, whose weights in `folder` will not change again."""
         weights = self.weights | {finished: checksum(folder.stage_weights(finished))}
-        return replace(self, stage=self.stage + 1, epochs_done=0, best=-1.0, weights=weights)
+        return replace(self, stage=self.stage + 1, epochs_done=0, best=-1.0, best_epoch=0, weights=weights)
 
 
-def save_progress(accelerator: Accelerator, folder: RunFolder, progress: Progress, stage: str) -> None:
+def save_progress(
+    accelerator: Accelerator,
+    folder: RunFolder,
+    progress: Progress,
+    stage: str,
+    average: nn.Module | None = None,
+) -> None:
     """Write weights, optimizer, random states and progress as a new state, then remove the oldest state.
 
     A whole state therefore exists at any moment after the first epoch, and `last_progress` finds it.
@@ -75,6 +87,7 @@ def save_progress(accelerator: Accelerator, folder: RunFolder, progress: Progres
         folder: the run.
         progress: its progress.
         stage: name of the stage in training, whose best weights lie in the folder.
+        average: a model with the averaged weights, if there are some.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -88,6 +101,8 @@ def save_progress(accelerator: Accelerator, folder: RunFolder, progress: Progres
         accelerator.wait_for_everyone()  # every process writes its own random state
         if accelerator.is_main_process:
             shutil.copyfile(folder.stage_weights(stage), partial / BEST)  # a link would share its damage
+            if average is not None:
+                save_weights(average, partial / AVERAGE)
             (partial / PROGRESS).write_text(json.dumps(asdict(progress), allow_nan=False))
             lines = [f"{checksum(path)}  {path.name}\n" for path in sorted(partial.iterdir())]
             write_text(partial / SUMS, "".join(lines))
@@ -157,10 +172,23 @@ def states(folder: RunFolder) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and re.fullmatch(r"\d{3,}-\d{5,}", path.name))
 
 
-def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Load a whole state; ValueError if it is of another model or optimizer."""
+def load_state(
+    accelerator: Accelerator,
+    state: Path,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None = None,
+) -> None:
+    """Load a whole state; ValueError if it is of another model or optimizer.
+
+    Args:
+        accelerator, average: as in `save_progress`.
+        state: the folder of the state.
+        optimizer: that of the stage.
+    """
     try:
         accelerator.load_state(str(state))
+        if average is not None:
+            load_weights(average, state / AVERAGE)
         fits = all("lr_scale" in group for group in optimizer.param_groups)
     except (RuntimeError, ValueError, KeyError, OSError, EOFError, SafetensorError, UnpicklingError):
         fits = False
@@ -169,32 +197,6 @@ def load_state(accelerator: Accelerator, state: Path, optimizer: torch.optim.Opt
             f"--resume: the state in {str(state)!r} does not fit this version of the package; "
             f"accepted is a state that this version wrote. {AGAIN}"
         )
-
-
-def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """ValueError unless the folder holds a run with this recipe. FREE_KEYS may differ."""
-    if not folder.exists:
-        raise ValueError(f"--resume: output={str(folder)!r} holds no run to continue.")
-    before, now = (_flat(asdict(each)) for each in (read_recipe(folder.recipe_path), recipe))
-    changed = [key for key in now if key not in FREE_KEYS and now[key] != before.get(key)]
-    if changed:
-        raise ValueError(f"--resume: the run in {str(folder)!r} has another {changed[0]!r}.")
-
-
-def check_same_data(whose: str, before: dict[str, str], now: dict[str, str]) -> None:
-    """ValueError unless the images and classes are those of the run `whose`; see `identify`."""
-    changed = [name for name in before | now if before.get(name) != now.get(name)]
-    if changed:
-        raise ValueError(
-            f"{whose} learned from other data: {' and '.join(changed)} changed; accepted are the same "
-            f"images in the same classes. {AGAIN}"
-        )
-
-
-def identify(data: Data) -> dict[str, str]:
-    """Checksums by which other data are known: `Data.identity`, and one of the names of the classes."""
-    names = "\n".join(data.class_names).encode(errors="surrogateescape")
-    return {"classes": sha256(names).hexdigest()} | data.identity
 
 
 def _tell_changes(before: dict[str, int], now: dict[str, int]) -> None:
@@ -249,11 +251,3 @@ def _restore(best: Path, target: Path) -> None:
     """Put the best weights of a state back, because a killed epoch may have replaced them."""
     with replacing(target) as temporary:
         shutil.copyfile(best, temporary)
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    """Flatten nested values to one level, by their full keys."""
-    found = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found

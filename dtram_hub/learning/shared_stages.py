@@ -10,8 +10,9 @@ from ..models.answer import ANSWERS
 from ..models.dtram import DTRAM
 from .curriculum import Stage
 from .recipe import Recipe, read_recipe
-from .resume import Progress, check_same_data, writing
+from .resume import Progress, writing
 from .run_folder import RunFolder
+from .same_run import check_same_data
 
 # Arguments of the model that a kind of stage does not use. Runs that differ in them can share its stages.
 NOT_IN_RAM = {"num_steps", "stopper", "stop_threshold"}

@@ -5,10 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, distributed, nn
 
+from ..checks import check_labels
 from ..models.dtram import DTRAM
 from ..models.records import Noise, Seen
 from .curriculum import Stage
-from .losses import Counts, Loss, LossConfig, dtram_loss
+from .losses import Counts, Loss, LossConfig, Targets, dtram_loss
 from .policy_losses import WAYS
 from .recipe import Recipe
 
@@ -22,6 +23,7 @@ class Task(nn.Module):
         freeze_batch_norm: whether the encoder's batch norm uses its running statistics and does not change
             them.
         num_rollouts: M, the Monte-Carlo rollouts of one image (Eq. 2).
+        class_weights: (C,), how much an image of each class counts; None for 1.
     """
 
     def __init__(
@@ -31,12 +33,14 @@ class Task(nn.Module):
         *,
         freeze_batch_norm: bool = True,
         num_rollouts: int = 1,
+        class_weights: Tensor | None = None,
     ):
         super().__init__()
         self.model = model
         self.loss = loss
         self.freeze_batch_norm = freeze_batch_norm
         self.num_rollouts = num_rollouts
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def train(self, mode: bool = True) -> "Task":
         """Set training mode as in torch, except for frozen encoders and for frozen batch norm."""
@@ -67,6 +71,7 @@ class Task(nn.Module):
         noise: Noise | None = None,
         std: float | None = None,
         first: Seen | None = None,
+        shares: Tensor | None = None,
     ) -> Loss:
         """The loss of sampled rollouts. The mean over processes is the loss of the whole batch.
 
@@ -76,6 +81,7 @@ class Task(nn.Module):
             noise: from `draw_noise`; drawn anew by default.
             std: standard deviation of the location policy; the model's own by default.
             first: the encoder's output for the context views, if it is known.
+            shares: (B, C), the share of each class in images that are mixed; None for those of one class.
 
         Raises:
             ValueError: a label is out of range, or images as in `DTRAM.rollout`.
@@ -91,12 +97,21 @@ class Task(nn.Module):
         )
         return dtram_loss(
             rollout,
-            labels.repeat_interleave(self.repeats),
+            self._targets(labels, shares),
             self.loss,
             dynamic=self.model.dynamic,
             num_rollouts=self.repeats,
             counts=counts_per_process(rollout.steps),
         )
+
+    def _targets(self, labels: Tensor, shares: Tensor | None) -> Targets:
+        """The targets of all rollouts; an image that is mixed counts as its classes do, by their shares."""
+        check_labels(labels, self.model.num_classes)
+        weights = self.class_weights
+        if weights is not None:
+            weights = weights[labels] if shares is None else shares @ weights
+        each = (labels, weights, shares)
+        return Targets(*(t if t is None else t.repeat_interleave(self.repeats, dim=0) for t in each))
 
 
 def counts_per_process(steps: Tensor) -> Counts:
@@ -109,14 +124,15 @@ def counts_per_process(steps: Tensor) -> Counts:
     return Counts(*(sums / distributed.get_world_size()))
 
 
-def make_task(model: DTRAM, recipe: Recipe, stage: Stage) -> Task:
-    """The task of a stage that the model has entered."""
+def make_task(model: DTRAM, recipe: Recipe, stage: Stage, class_weights: Tensor | None = None) -> Task:
+    """The task of a stage that the model has entered; `class_weights` as in `Task`."""
     model.set_grad_checkpointing(recipe.checkpointing)
     return Task(
         model,
         recipe.loss if stage.reward is None else replace(recipe.loss, reward=stage.reward),
         freeze_batch_norm=recipe.freeze_batch_norm,
         num_rollouts=recipe.num_rollouts,
+        class_weights=class_weights,
     )
 
 

@@ -228,9 +228,22 @@ def load_weights(model: nn.Module, path: str | Path, fitting: bool = False) -> N
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if fitting:
-        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        # A part keeps all its weights or none: half of another policy is worse than a fresh policy.
-        found = {name: tensor.shape for name, tensor in weights.items()}
-        differing = {name.split(".")[0] for name in shapes | found if shapes.get(name) != found.get(name)}
-        weights = {name: w for name, w in weights.items() if name.split(".")[0] not in differing}
-    model.load_state_dict(weights, strict=not fitting)
+        load_fitting(model, weights)
+    else:
+        model.load_state_dict(weights)
+
+
+def load_fitting(model: nn.Module, weights: dict[str, torch.Tensor]) -> set[str]:
+    """Load the weights of all parts that have the same shapes; return the names of the others.
+
+    Args:
+        model: a DTRAM.
+        weights: with today's names.
+    """
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    # A part keeps all its weights or none: half of another policy is worse than a fresh policy.
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    differing = {name.split(".")[0] for name in shapes | found if shapes.get(name) != found.get(name)}
+    fitting = {name: tensor for name, tensor in weights.items() if name.split(".")[0] not in differing}
+    model.load_state_dict(fitting, strict=False)
+    return differing & {name.split(".")[0] for name in shapes}
