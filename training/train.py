@@ -181,7 +181,7 @@ class Run:
         for epoch in range(progress.epochs_done, stage.epochs):
             if progress.is_stale(self.recipe.patience):
                 logger.info(
-                    f"{stage.name}: no better epoch since {progress.best_epoch}; the stage ends early."
+                    f"{stage.name}: no epoch was better than {progress.best_epoch}; the stage ends."
                 )
                 break
             start = time.perf_counter()

@@ -17,7 +17,7 @@ def few_images(labels: Tensor, class_names: list[str]) -> str | None:
     if not few:
         return None
     shown = ", ".join(f"{name!r} ({count})" for count, name in sorted(few)[:5])
-    more = f" and {len(few) - 5} others" if len(few) > 5 else ""
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
     return (
         f"few images: {shown}{more} have fewer than {FEW} training images. More images help most; "
         "data.balance=0.5 draws rare classes more often, and loss.balance=0.5 lets them count more."

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from PIL import Image
 
