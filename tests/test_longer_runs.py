@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import asked_recipe
 import train as train_script
 from conftest import tiny_model
+from dtram_hub.data.config import DataConfig
 from dtram_hub.learning.averaging import Average
 from dtram_hub.learning.curriculum import plan_stages
 from dtram_hub.learning.recipe import read_recipe
@@ -117,13 +118,18 @@ def test_another_model_gives_its_weights_to_other_classes(caplog: pytest.LogCapt
     name = "dtram_glimpse_mlp.mnist_dtram98"
     known = timm.create_model(name, pretrained=True)
     model = timm.create_model("dtram_glimpse_mlp", **known.arguments() | {"num_classes": 7})
-    start_from(model, find_model(name).build(num_classes=7), name)
+    model.pretrained_cfg |= {"mean": (0.3,), "std": (0.4,)}
+    start_from(model, find_model(name).build(), name, DataConfig(std=[0.7]))
     theirs, mine = known.state_dict(), model.state_dict()
     changed = {key.split(".")[0] for key in mine if not torch.equal(theirs[key], mine[key])}
     assert changed == {"head"}
     assert f"init_from={name!r}" in caplog.text
+    assert (model.pretrained_cfg["mean"], model.pretrained_cfg["std"]) == (
+        known.pretrained_cfg["mean"],
+        (0.7,),
+    )
     with pytest.raises(ValueError, match="accepted is the same encoder"):
-        start_from(tiny_model("resize", "last"), known, name)
+        start_from(tiny_model("resize", "last"), known, name, DataConfig())
 
 
 def test_the_tracker_gets_scores_and_a_picture_of_every_stage(tmp_path: Path) -> None:

@@ -127,8 +127,7 @@ class Run:
         if resume:
             self.progress, self.state = continue_run(self.accelerator, self.folder, names, data)
         if recipe.init_from and self.state is None:
-            other = find_model(recipe.init_from).build(num_classes=self.model.num_classes)
-            start_from(self.model, other, recipe.init_from)
+            start_from(self.model, find_model(recipe.init_from).build(), recipe.init_from, recipe.data)
         borrowed = []
         if recipe.stages_from and self.state is None:
             borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages, data)
@@ -180,9 +179,7 @@ class Run:
             self.state = None
         for epoch in range(progress.epochs_done, stage.epochs):
             if progress.is_stale(self.recipe.patience):
-                logger.info(
-                    f"{stage.name}: no epoch was better than {progress.best_epoch}; the stage ends."
-                )
+                logger.info(f"{stage.name}: no epoch was better than {progress.best_epoch}; the stage ends.")
                 break
             start = time.perf_counter()
             scores = training.train_epoch(epoch)

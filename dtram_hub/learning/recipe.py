@@ -222,11 +222,12 @@ def build_model(recipe: Recipe, num_classes: int) -> DTRAM:
         raise ValueError(f"model.num_classes={asked}, but data.source has {num_classes} classes.")
     model = _create(recipe, num_classes)
     model.pretrained_cfg |= transform_of(recipe.data.crop_mode)
-    if recipe.encoder_weights == "timm":
-        _fetch_encoder(model)
-    elif recipe.encoder_weights:
-        model.load_encoder(recipe.encoder_weights)
-    normalise_as_asked(model, recipe.data, recipe.encoder_weights)
+    if not recipe.init_from:  # whose weights and normalisation come later, from another model
+        if recipe.encoder_weights == "timm":
+            _fetch_encoder(model)
+        elif recipe.encoder_weights:
+            model.load_encoder(recipe.encoder_weights)
+        normalise_as_asked(model, recipe.data, recipe.encoder_weights)
     # channels_last makes convolutions several times as fast, on CPUs and GPUs.
     return model.to(memory_format=torch.channels_last) if recipe.channels_last else model
 

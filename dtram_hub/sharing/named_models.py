@@ -26,20 +26,16 @@ class NamedModel:
     origin: str
     by_name: bool = False
 
-    def build(self, pretrained: bool = True, **kwargs) -> DTRAM:
+    def build(self, pretrained: bool = True) -> DTRAM:
         """The model in evaluation mode; without `pretrained`, only a model with a folder has its weights.
-
-        Args:
-            pretrained: see above.
-            kwargs: constructor arguments to change; another `num_classes` gives the model fresh heads.
 
         Raises:
             ValueError: as in `checkpoint.load`.
         """
         if self.folder:
-            return checkpoint.load(self.folder, **kwargs)
+            return checkpoint.load(self.folder)
         known = bool(tags_of(self.word.partition(".")[0]))
-        return timm.create_model(self.word, pretrained=pretrained and known, **kwargs).eval()
+        return timm.create_model(self.word, pretrained=pretrained and known).eval()
 
 
 def find_model(word: str) -> NamedModel:
