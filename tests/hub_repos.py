@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from flask import Response, abort, request
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".png", ".parquet")
-TOKENS = {"hf_loopback": "me", "hf_stranger": "stranger"}
+TOKENS = {"hf_loopback": "me", "hf_stranger": "stranger", "hf_my_name": "my-name", "hf_org": "org"}
 
 
 @dataclass

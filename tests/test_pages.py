@@ -1,4 +1,4 @@
-"""The code of the pages runs as it stands."""
+"""The code of the pages runs as it stands; their links lead somewhere."""
 
 import importlib.util
 import os
@@ -9,31 +9,103 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-# What needs a run, a network, or minutes is left out by a word of its own.
-LEFT_OUT = ("runs/", "hf-hub:", "my-name/", "export_looks", "dtram_resnet50")
-PAGES = ["README.md", "docs/speed.md"]
+from conftest import HUB
+from folders import make_folder
+from loopback_hub import LoopbackHub
+from page_scratch import LEFT_OUT, ROOT, Scratch, blocks, commands, made_small
+
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"])
+CODE = [page for page in PAGES if blocks(page)]
+# Pages whose code takes seconds. What needs a run or more time is left to the slow test.
+FAST = ["README.md", "docs/quick_start.md", "docs/speed.md"]
+SLOW = ("runs/", "dtram_resnet50")
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_code_of_a_page_runs(page: str, capsys: pytest.CaptureFixture) -> None:
-    chosen = [block for block in blocks(page) if not any(word in block for word in LEFT_OUT)]
+@pytest.mark.parametrize("page", FAST)
+def test_the_code_of_a_page_runs(
+    page: str, capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [block.code for block in blocks(ROOT / page) if block.language == "python"]
+    chosen = [code for code in found if not any(word in code for word in SLOW)]
     assert chosen
-    for block in chosen:
-        exec(compile(block, page, "exec"), {"__name__": "page"})
+    for code in chosen:
+        exec(compile(code, page, "exec"), {"__name__": "page"})
     assert capsys.readouterr().out
+
+
+def test_the_quick_start_shows_what_the_program_prints(
+    dtram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "quick_start.md"
+    drawing = next(block.code for block in blocks(page) if "seven.png" in block.code)
+    exec(drawing, {})
+    (command,) = re.findall(r"^dtram (predict .* seven\.png .*)$", page.read_text(), flags=re.MULTILINE)
+    code, answer, _ = dtram(*command.split())
+    assert code == 0
+    assert f"    {answer}" in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    """As GitHub names headings: lower case, without signs, with hyphens for spaces."""
+    for target in re.findall(r"]\(([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        name, _, anchor = target.partition("#")
+        if "://" in target or anchor.startswith("dtram_hub."):  # another site, or made from docstrings
+            continue
+        file = (page.parent / name) if name else page
+        assert file.is_file(), target
+        headings = re.findall(r"^#+ (.*)$", file.read_text(), flags=re.MULTILINE) if anchor else []
+        slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in slugs, target
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run on photographs."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_folder(folder / "images", {"": 30}, size=(64, 64))
+    Scratch(folder, HUB.url).run(made_small("dtram train imagefolder data.root=images output=run"))
+    return folder / "run"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", CODE, ids=lambda page: page.name)
+def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, hub: LoopbackHub, finished: Path) -> None:
+    """Python and commands in the page's order, in a folder that holds the images and runs they name."""
+    scratch = Scratch(tmp_path, hub.url)
+    scratch.fill("".join(block.code for block in blocks(page)), finished)
+    for block in blocks(page):
+        if block.language == "bash":
+            for command in commands(block.code):
+                scratch.run(command)
+        elif not LEFT_OUT.search(block.code):
+            scratch.run_python(block.code)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, nbformat.NO_CONVERT)
+    # Raises CellExecutionError for a cell that fails.
+    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": tmp_path}}).execute()
+    committed = nbformat.read(path, nbformat.NO_CONVERT)
+    assert [len(cell.get("outputs", [])) > 0 for cell in notebook.cells] == [
+        len(cell.get("outputs", [])) > 0 for cell in committed.cells
+    ]
 
 
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 def test_the_example_for_ray_runs() -> None:
-    (block,) = blocks("docs/devices.md")
+    (block,) = (block for block in blocks(ROOT / "docs" / "devices.md") if block.language == "python")
     done = subprocess.run(
-        [sys.executable, "-c", block],
+        [sys.executable, "-c", block.code],
         capture_output=True,
         text=True,
         timeout=300,

@@ -24,8 +24,9 @@ from ..models.dtram import DTRAM
 class Prepared:
     """One image, ready to be looked at.
 
-    image: stored pixels (C, S, S) uint8, an image of any size, or a tensor as it was given.
-    warning: why the pixels may be wrong, or "".
+    Attributes:
+        image: stored pixels (C, S, S) uint8, an image of any size, or a tensor as it was given.
+        warning: why the pixels may be wrong, or "".
     """
 
     image: Tensor | Pyramid

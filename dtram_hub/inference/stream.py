@@ -24,12 +24,13 @@ from .reader import Read, read_ahead
 class Outcome:
     """What became of one image of a stream.
 
-    number: its place in the stream, counted from 0.
-    given: the image as it was given.
-    found: the prediction, a batch of one on the CPU; None after an error.
-    error: why there is no prediction, a sentence without its subject; or "".
-    warning: why the pixels may be wrong, or "".
-    image: the image as the model read it; None after an error.
+    Attributes:
+        number: its place in the stream, counted from 0.
+        given: the image as it was given.
+        found: the prediction, a batch of one on the CPU; None after an error.
+        error: why there is no prediction, a sentence without its subject; or "".
+        warning: why the pixels may be wrong, or "".
+        image: the image as the model read it; None after an error.
     """
 
     number: int

@@ -27,13 +27,14 @@ FREEZES: dict[str, Callable[[DTRAM, tuple[str, ...]], list[nn.Module]]] = {
 class Kind:
     """A kind of stage.
 
-    name: the name of a stage, with a field for its number of steps.
-    title: the title of a stage in tables, with the same field.
-    subject: what a stage teaches the model, in words.
-    lengths: the numbers of steps of the stages as a function of T, in order.
-    dynamic: whether the stop policy decides.
-    parts: the parts of the model that train under `freeze: answers`.
-    needs_context: whether the kind needs a model with a context view.
+    Attributes:
+        name: the name of a stage, with a field for its number of steps.
+        title: the title of a stage in tables, with the same field.
+        subject: what a stage teaches the model, in words.
+        lengths: the numbers of steps of the stages as a function of T, in order.
+        dynamic: whether the stop policy decides.
+        parts: the parts of the model that train under `freeze: answers`.
+        needs_context: whether the kind needs a model with a context view.
     """
 
     name: str

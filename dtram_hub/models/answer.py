@@ -29,9 +29,11 @@ class Widths(NamedTuple):
 class Answer(nn.Module):
     """The interface of all answers. The head on h belongs to the model, as in timm.
 
-    needs_context: whether the first look must be a context view.
-    needs_map: whether the answer reads the encoder's feature map of the context view.
-    asks_first, asks_later: whether it reads the encoder's classifier in the first look, and in later ones.
+    Attributes:
+        needs_context: whether the first look must be a context view.
+        needs_map: whether the answer reads the encoder's feature map of the context view.
+        asks_first, asks_later: whether it reads the encoder's classifier in the first look, and in later
+            ones.
     """
 
     needs_context = False

@@ -37,9 +37,10 @@ class Surroundings(NamedTuple):
 class LocationPolicy(nn.Module):
     """The interface of all location policies; leading dimensions (..) broadcast.
 
-    needs_map: whether `look_at` reads the feature map of the context view, `Seen.cells`.
-    noise_columns: the number of uniform numbers that `sample` takes for one location.
-    scores_places: whether the policy has `score`.
+    Attributes:
+        needs_map: whether `look_at` reads the feature map of the context view, `Seen.cells`.
+        noise_columns: the number of uniform numbers that `sample` takes for one location.
+        scores_places: whether the policy has `score`.
     """
 
     needs_map = False

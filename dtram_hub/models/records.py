@@ -14,13 +14,14 @@ from torch import Tensor
 class Seen:
     """The encoder's output for one view of each row.
 
-    features (N, D): pooled features.
-    own_logits (N, C): logits of the encoder's own classifier, if the answer reads them.
-    cells (N, L, K): the feature map, if a location policy or an answer reads it.
-    centres (N, L, 2): the location of each cell of the context view, (y, x).
-    valid (N, L) bool: whether a part of the cell lies in the image.
-    evidence (N, L, C): what each cell of the context view speaks for, if the answer reads cells.
-    reach (N, 1, 2): half the sides of a glimpse, as a location; images of other sizes have another.
+    Attributes:
+        features: (N, D), pooled features.
+        own_logits: (N, C), logits of the encoder's own classifier, if the answer reads them.
+        cells: (N, L, K), the feature map, if a location policy or an answer reads it.
+        centres: (N, L, 2), the location of each cell of the context view, (y, x).
+        valid: (N, L) bool, whether a part of the cell lies in the image.
+        evidence: (N, L, C), what each cell of the context view speaks for, if the answer reads cells.
+        reach: (N, 1, 2), half the sides of a glimpse, as a location; images of other sizes have another.
     """
 
     features: Tensor
@@ -36,14 +37,15 @@ class Seen:
 class State:
     """The state of N rows between two looks.
 
-    hidden (N, H): h_t of Eq. 3; zeros before the first look.
-    looks () or (N,) int64: the number of looks taken. A tensor broadcasts and exports.
-    own (N, C): the part of the answer so far that does not come from h.
-    kept: tensors (N, ..) of the answer, changed by every look.
-    fixed: tensors (N, ..) of the location policy, set by the context view.
-    memory: tensors (N, ..) of the location policy, changed by every glimpse.
-    rows (N,) int64: the image of each row; None where row i reads image i. Images are never copied.
-    begun: whether a look was taken. The state before the first look is zero and adds nothing to Eq. 3.
+    Attributes:
+        hidden: (N, H), h_t of Eq. 3; zeros before the first look.
+        looks: () or (N,) int64, the number of looks taken. A tensor broadcasts and exports.
+        own: (N, C), the part of the answer so far that does not come from h.
+        kept: tensors (N, ..) of the answer, changed by every look.
+        fixed: tensors (N, ..) of the location policy, set by the context view.
+        memory: tensors (N, ..) of the location policy, changed by every glimpse.
+        rows: (N,) int64, the image of each row; None where row i reads image i. Images are never copied.
+        begun: whether a look was taken. The state before the first look is zero and adds nothing to Eq. 3.
     """
 
     hidden: Tensor
@@ -134,8 +136,9 @@ class State:
 class Noise:
     """All randomness of N rollouts, uniform in (0, 1). The same noise gives the same actions.
 
-    location (N, T, A): A is `noise_columns` of the location policy.
-    stop (N, T): one number for each decision to stop.
+    Attributes:
+        location: (N, T, A), A is `noise_columns` of the location policy.
+        stop: (N, T), one number for each decision to stop.
     """
 
     location: Tensor
@@ -175,18 +178,19 @@ class Noise:
 class Rollout:
     """All T steps of N rollouts; column t - 1 belongs to step t.
 
-    logits (N, T, C): the answer after each step.
-    locations (N, T, 2): the location of each step, (y, x) in [-1, 1]; NaN for the context view.
-    location_log_probs (N, T): the log-probability of each sampled location; 0 where none was sampled.
-    stop_logits (N, T): the logit of the probability to stop after each step; NaN for RAM.
-    steps (N,) int64: the step at which each rollout stopped, in 1..T.
-    baselines (N, T + 1): the expected return before the first step and after each step.
-    hidden (N, T, H): h_t.
-    own_logits (N, T, C): the encoder's own part of the answers, if it has one.
-    samples (N, T, 2): the locations before they were clipped to the image.
-    glimpse_logits (N, T, C): the answer of the glimpses alone, if the answer has one.
-    location_scores (N, T): the policy's score of the place that was looked at, if it scores places; 0 where
-        no location was sampled.
+    Attributes:
+        logits: (N, T, C), the answer after each step.
+        locations: (N, T, 2), the location of each step, (y, x) in [-1, 1]; NaN for the context view.
+        location_log_probs: (N, T), the log-probability of each sampled location; 0 where none was sampled.
+        stop_logits: (N, T), the logit of the probability to stop after each step; NaN for RAM.
+        steps: (N,) int64, the step at which each rollout stopped, in 1..T.
+        baselines: (N, T + 1), the expected return before the first step and after each step.
+        hidden: (N, T, H), h_t.
+        own_logits: (N, T, C), the encoder's own part of the answers, if it has one.
+        samples: (N, T, 2), the locations before they were clipped to the image.
+        glimpse_logits: (N, T, C), the answer of the glimpses alone, if the answer has one.
+        location_scores: (N, T), the policy's score of the place that was looked at, if it scores places; 0
+            where no location was sampled.
     """
 
     logits: Tensor
@@ -206,12 +210,13 @@ class Rollout:
 class Prediction:
     """The answers of a DT-RAM to B images.
 
-    logits (B, C): the answer at the step where each image stopped.
-    steps (B,) int64: the number of steps of each image, in 1..T.
-    locations (B, T, 2): the location of each step, (y, x) in [-1, 1]; NaN for the context view and for steps
-        not taken.
-    stop_probs (B, T): the probability to stop after each step; NaN for steps not taken and for RAM.
-    features (B, F): the output of `forward_features`, at the same steps as `logits`.
+    Attributes:
+        logits: (B, C), the answer at the step where each image stopped.
+        steps: (B,) int64, the number of steps of each image, in 1..T.
+        locations: (B, T, 2), the location of each step, (y, x) in [-1, 1]; NaN for the context view and for
+            steps not taken.
+        stop_probs: (B, T), the probability to stop after each step; NaN for steps not taken and for RAM.
+        features: (B, F), the output of `forward_features`, at the same steps as `logits`.
     """
 
     logits: Tensor

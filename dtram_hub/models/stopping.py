@@ -15,7 +15,8 @@ WIDTH = 128  # of the hidden layer of small stop policies
 class StopPolicy(nn.Module):
     """The interface of all stop policies. A subclass defines `reads` and the layers that fit its width.
 
-    net: the layers, from the output of `reads` to the logit.
+    Attributes:
+        net: the layers, from the output of `reads` to the logit.
     """
 
     def __init__(self, *layers: nn.Module):
