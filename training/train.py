@@ -191,6 +191,7 @@ class Run:
             averaged = training.average and training.average.averaged
             save_progress(self.accelerator, self.folder, progress, stage.name, averaged)
         self.evaluator.model = self.model
+        checkpoint.load_weights(self.model, self.folder.stage_weights(stage.name))
         show_glimpses(self.accelerator, self.evaluator, self.data, stage, self.progress.stage)
         self.accelerator.free_memory()
 
