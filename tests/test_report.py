@@ -234,7 +234,8 @@ def test_the_second_look_is_the_first_that_an_image_decides() -> None:
 def test_examples_tell_the_confidence_and_the_right_class(run: tuple[RunFolder, Evaluator, Data]) -> None:
     _, evaluator, data = run
     answers = evaluator.full(data.splits["test"]).at(evaluator.model)
-    examples = examples_of(evaluator.model, data, answers, torch.arange(70))
+    test, model = data.splits["test"], evaluator.model
+    examples = examples_of(model, test, data.class_names, answers, torch.arange(70))
     probs = answers.logits.softmax(-1)
     for k, example in enumerate(examples):
         guess, label = int(probs[k].argmax()), int(data.splits["test"].labels[k])

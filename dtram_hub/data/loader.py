@@ -15,13 +15,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from ..images.ragged import Ragged
 from .augment import Augmentation
+from .balance import Resampled
 from .splits import Joined, Split, index_batches
 from .streaming import Stream
 
 ORDER, DRAWS = (), (1,)  # spawn keys: each use has its own random numbers
 
 
-Loaded = Split | Joined | Stream
+Loaded = Split | Joined | Resampled | Stream
 Batch = tuple[Tensor | Ragged, Tensor, Tensor | None]  # images, labels, index
 
 
@@ -97,7 +98,7 @@ def epoch_seed(key: tuple[int, ...], use: tuple[int, ...] = ORDER) -> int:
 class AugmentedImages(Dataset):
     """A split that reads and augments a whole batch at a time."""
 
-    def __init__(self, split: Split | Joined, augmentation: Augmentation, draws: Tensor):
+    def __init__(self, split: Split | Joined | Resampled, augmentation: Augmentation, draws: Tensor):
         self.split, self.augmentation, self.draws = split, augmentation, draws
 
     def __len__(self) -> int:

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.splits import Split, index_batches
+from ..data.splits import Joined, Split, index_batches
 from ..inference.pace import Threshold
 from ..inference.pool import Pool
 from ..inference.reader import work_ahead
 from ..models.dtram import DTRAM
+from ..models.glimpse import Images
 from ..models.limits import Limits
 from ..models.stopping import first_stop
 from .class_metrics import balanced_accuracy
@@ -130,7 +131,7 @@ class Evaluator:
         names = ("logits", "steps", "locations", "stop_probs")
         joined = [torch.cat([getattr(batch.found, name) for batch in finished])[order] for name in names]
         joined[0] = joined[0].float()
-        return Answers(*self.gather(joined, len(split)), labels=split.labels)
+        return Answers(*self.gather(joined, len(split)), labels=split.labels)  # type: ignore[misc]
 
     @torch.no_grad()
     def full(self, split: Split, locations: Tensor | None = None) -> FullPass:
@@ -151,9 +152,9 @@ class Evaluator:
             seen = [found.logits, found.stop_logits.sigmoid(), found.locations]
             parts.append([tensor.cpu() for tensor in seen])
         joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return FullPass(*self.gather(joined, len(split)), labels=split.labels)
+        return FullPass(*self.gather(joined, len(split)), labels=split.labels)  # type: ignore[misc]
 
-    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: Split | Joined) -> Iterator[tuple[Tensor, Images]]:
         """This process's share of a split: indices and stored images. The next batch is read meanwhile.
 
         The first images are repeated at the end, so that all processes have equally many.

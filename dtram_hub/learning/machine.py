@@ -127,7 +127,7 @@ def on_main(accelerator: Accelerator, function: Callable[..., Any], *args: Any) 
     Raises:
         ValueError, OSError: as the function.
     """
-    found = [None, None]
+    found: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
             found[0] = function(*args)

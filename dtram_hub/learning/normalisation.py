@@ -1,5 +1,6 @@
 """The mean and the deviation by which a run normalises its images, and who chose them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import accelerate
@@ -21,8 +22,8 @@ class Normalisation:
     origin: who chose them, in words.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
     origin: str
 
 
@@ -47,7 +48,7 @@ def normalisation_of(model: DTRAM, config: DataConfig, encoder_weights: str | No
         own = " and ".join(f"data.{key}" for key in asked)
         origin = f"of {own}" if len(asked) == len(KEYS) else f"of {own}, the other {origin}"
     found = {key: for_channels(asked.get(key, values[key]), model.in_chans) for key in KEYS}
-    return Normalisation(**found, origin=origin)
+    return Normalisation(found["mean"], found["std"], origin)
 
 
 def normalise_as_asked(model: DTRAM, config: DataConfig, encoder_weights: str | None) -> None:

@@ -53,8 +53,8 @@ def examples_of(
     confidences, guesses = answers.logits[chosen].softmax(-1).max(-1)
     images, scales = visible(split.at(chosen))
     for i, k in enumerate(chosen.tolist()):
-        size = tuple(round(side / scales[i]) for side in images[i].shape[1:])
-        boxes = scales[i] * boxes_of(model, size, answers.locations[k, : answers.steps[k]])
+        height, width = (round(side / scales[i]) for side in images[i].shape[1:])
+        boxes = scales[i] * boxes_of(model, (height, width), answers.locations[k, : answers.steps[k]])
         guess, label = int(guesses[i]), int(split.labels[k])
         caption = f"{names[guess]} ({100 * confidences[i]:.0f} %)"
         is_right = guess == label
@@ -85,7 +85,7 @@ def choose(labels: Tensor, steps: Tensor, per_row: int = GLIMPSES_PER_ROW) -> Te
 def visible(images: Tensor | Ragged) -> tuple[Sequence[Tensor], list[float]]:
     """Images (C, H, W) uint8 of a size for pictures, and the pixels of each for one of the image's."""
     if isinstance(images, Tensor):
-        return images, [1.0] * len(images)
+        return [*images], [1.0] * len(images)
     copies = [small_copy(image, SHOWN_SIDE) for image in images.images]
     scales = [copy.shape[0] / image.size[0] for copy, image in zip(copies, images.images, strict=True)]
     return [torch.from_numpy(copy).permute(2, 0, 1) for copy in copies], scales

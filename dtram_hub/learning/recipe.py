@@ -121,9 +121,10 @@ def read_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
             raise ValueError(f"override {override!r} is not of the form key=value.")
     try:
         given = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
-        given = replace_old_words(OmegaConf.to_container(given))
+        words: Any = OmegaConf.to_container(given)
+        given = replace_old_words(words)
         config = OmegaConf.merge(OmegaConf.structured(Recipe), given)
-        values = OmegaConf.to_container(config, resolve=True)
+        values: Any = OmegaConf.to_container(config, resolve=True)
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         raise ValueError(f"recipe key {key!r} is unknown.{nearest(key, _known_keys())}") from None
@@ -260,7 +261,7 @@ def _fetch_encoder(model: DTRAM) -> None:
         hub_logging.set_verbosity(level)
 
 
-def _build(kind: type, values: dict, key: str = "") -> Any:
+def _build(kind: Any, values: dict, key: str = "") -> Any:
     """Build a dataclass and the dataclasses in it; a ValueError names the full key."""
     for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint):
@@ -272,7 +273,7 @@ def _build(kind: type, values: dict, key: str = "") -> Any:
 
 
 def _known_keys() -> list[str]:
-    def walk(node: dict, prefix: str) -> list[str]:
+    def walk(node: Any, prefix: str) -> list[str]:
         keys = []
         for key, value in node.items():
             keys.append(prefix + key)

@@ -24,7 +24,7 @@ def all_keys() -> list[Key]:
     return [*_keys_of(Recipe)]
 
 
-def _keys_of(kind: type, prefix: str = "") -> Iterator[Key]:
+def _keys_of(kind: Any, prefix: str = "") -> Iterator[Key]:
     hints = get_type_hints(kind)
     for field in fields(kind):
         hint, name = hints[field.name], prefix + field.name

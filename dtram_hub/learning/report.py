@@ -53,7 +53,8 @@ def write_report(
         The content of metrics.json, see `run_folder`.
     """
     test, compute = data.splits["test"], count_compute(evaluator.model)
-    rows, curves = [], {}
+    rows: list[dict] = []
+    curves: Curves = {}
     for stage in stages:
         set_steps(evaluator.model, stage)
         checkpoint.load_weights(evaluator.model, folder.stage_weights(stage.name))

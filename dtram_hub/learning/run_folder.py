@@ -30,6 +30,7 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,7 +61,7 @@ class RunFolder:
         self.metrics_path = self.path / METRICS
         self.states = self.path / "checkpoints"
         self.partial_state = self.states / "partial"
-        self._lock = None
+        self._lock: Any = None
 
     def __str__(self) -> str:
         return str(self.path)

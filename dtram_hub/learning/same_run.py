@@ -78,7 +78,7 @@ def identify(data: Data) -> dict[str, str]:
 
 def _flat(values: dict, prefix: str = "") -> dict:
     """Flatten nested values to one level, by their full keys."""
-    found = {}
+    found: dict = {}
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found

@@ -143,13 +143,13 @@ class StageTraining:
         elapsed = epoch + number / self.batches
         set_learning_rate(self.optimizer, self._rate(elapsed))
         std = location_std(self.stage, self.model.location_std, elapsed)
-        images, labels = (tensor.to(accelerator.device) for tensor in batch[:2])
+        images, labels = batch[0].to(accelerator.device), batch[1].to(accelerator.device)
         noise = self.draw_noise(epoch, number).to(accelerator.device)
         first = self.first_looks and self.first_looks.at(batch[2], accelerator.device)
         shares = None
         if self.mixes:
             seed = epoch_seed((*self._key(epoch), number, accelerator.process_index), MIX)
-            images, shares = mix(self.recipe.mix, images, labels, self.classes, seed)
+            images, shares = mix(self.recipe.mix, images, labels, self.classes, seed)  # type: ignore[arg-type]
             labels = shares.argmax(1)
         with accelerator.accumulate(self.task):
             loss = self.task(images, labels, noise, std, first, shares)
@@ -180,10 +180,10 @@ class StageTraining:
         """The key of all randomness of an epoch: seed, stage, epoch."""
         return self.recipe.seed, self.number, epoch
 
-    def _draw(self, key: tuple[int, int, int]) -> Loaded | Resampled:
+    def _draw(self, key: tuple[int, int, int]) -> Loaded:
         """The images of an epoch."""
         power = self.recipe.data.balance
-        if not power:
+        if not power or isinstance(self.split, Stream):  # `DataConfig` refuses both together
             return self.split
         return Resampled(self.split, power, torch.Generator().manual_seed(epoch_seed(key, SAMPLE)))
 
