@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ..data.canvas import MOST_DECODED
-from ..inference.answers import class_names, draw, row_of, sentence
+from ..inference.answers import check_answers_photographs, class_names, draw, row_of, sentence
 from ..inference.compiled import compile_looks
 from ..inference.prepare import Preparation
 from ..inference.stream import Outcome, stream
@@ -166,10 +166,7 @@ def _built(name: str, device: str, wanted: Wanted) -> DTRAM:
             f"--stop-threshold={wanted.stop_threshold} is of no use to model {name!r}, a RAM, which never "
             "stops before its last step; accepted is --max-steps."
         )
-    if not model.num_classes:
-        raise ValueError("the model has num_classes=0, and no answer to give.")
-    if model.in_chans not in (1, 3):
-        raise ValueError(f"the model has in_chans={model.in_chans}; photographs have 1 or 3 channels.")
+    check_answers_photographs(model)
     if wanted.precision:
         model = model.to(PRECISIONS[wanted.precision])
     try:

@@ -48,6 +48,14 @@ def class_names(model: DTRAM) -> list[str] | None:
     return [str(name) for name in names] if names else None
 
 
+def check_answers_photographs(model: DTRAM) -> None:
+    """ValueError unless a model has classes, and takes photographs, grey or coloured."""
+    if not model.num_classes:
+        raise ValueError("the model has num_classes=0, and no answer to give.")
+    if model.in_chans not in (1, 3):
+        raise ValueError(f"the model has in_chans={model.in_chans}; photographs have 1 or 3 channels.")
+
+
 def sentence(row: dict) -> str:
     """The row of an answer in words."""
     looks = f"{row['steps']} look{'s' * (row['steps'] > 1)}"
