@@ -49,7 +49,9 @@ class Board:
             self.disc(x + hole[0], y + hole[1], 13, 255)
         for left, top, count in ((int(rng.integers(390, 440)), -20, 7), (50, 580, int(rng.integers(9, 14)))):
             for number in range(count):
-                self.shape([(left + 30 * number + x, top + y) for x, y in ((0, 0), (12, 0), (12, 66), (0, 66))], 0)
+                self.shape(
+                    [(left + 30 * number + x, top + y) for x, y in ((0, 0), (12, 0), (12, 66), (0, 66))], 0
+                )
         for _ in range(2):
             self.disc(int(rng.integers(470, 600)), int(rng.integers(100, 200)), int(rng.integers(9, 16)), 0)
 
@@ -78,7 +80,8 @@ class Board:
         """Draw a rough ellipse with these half axes."""
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         radii = self.rng.uniform(0.8, 1.2, 14)
-        self.shape(list(zip(x + width * radii * np.cos(angles), y + height * radii * np.sin(angles))), level)
+        xs, ys = x + width * radii * np.cos(angles), y + height * radii * np.sin(angles)
+        self.shape(list(zip(xs, ys, strict=True)), level)
 
     def damage(self, kind: str) -> None:
         """Give the board one of DEFECTS."""
@@ -96,7 +99,9 @@ class Board:
             self.blob(int(self.rng.integers(430, 600)), int(self.rng.integers(240, 330)), 6, 6, 0)
         elif kind == "pin-hole":
             self.disc(*pad, 22, 0)
-            self.blob(pad[0] + int(self.rng.integers(-6, 7)), pad[1] + int(self.rng.integers(-6, 7)), 5, 5, 255)
+            self.blob(
+                pad[0] + int(self.rng.integers(-6, 7)), pad[1] + int(self.rng.integers(-6, 7)), 5, 5, 255
+            )
 
     def pixels(self) -> np.ndarray:
         """The board (640, 640) uint8 of black and white."""

@@ -12,6 +12,8 @@ import click
 from .runs import calibrate, compare, export, train, validate
 from .words import FOLDER, LICENSE, MODEL, NEW_FILE, NEW_FOLDER, ModelName
 
+EXTRAS = {"gradio": "demo"}  # of the packages that `dtram-hub[train]` does not bring
+
 
 def main() -> None:
     """Run the program. The exit code is 0 for success, 1 for an error and 2 for wrong arguments.
@@ -25,7 +27,8 @@ def main() -> None:
 
         sys.exit(sentence_of("dtram", error))
     except ImportError as error:
-        sys.exit(f"dtram: this command needs {error.name}; pip install 'dtram-hub[train]' installs it.")
+        extra = EXTRAS.get(error.name or "", "train")
+        sys.exit(f"dtram: this command needs {error.name}; pip install 'dtram-hub[{extra}]' installs it.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,6 +117,24 @@ def predict(**words) -> None:
     from dtram_hub.cli import predict
 
     sys.exit(1 if predict.predict(**words) else 0)
+
+
+@dtram.command(epilog=MODEL)
+@click.argument("model", required=False, type=ModelName())
+@click.option("--host", help="Address to listen at; this machine's own by default, 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The first free one from 7860 on by default.")
+def demo(model: str | None, host: str | None, port: int | None) -> None:
+    """Show in a browser where models look, what they believe after each look, and when they stop.
+
+    The page has the models that ship, and MODEL before them if there is one.
+
+    \b
+    dtram demo
+    dtram demo runs/birds
+    """
+    from dtram_hub.demo.layout import launch
+
+    launch(model, host, port)
 
 
 for _command in (train, validate, compare, calibrate, export):

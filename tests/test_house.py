@@ -22,7 +22,7 @@ FLOORS = [
     {"dtram_hub.inference"},  # spends a budget of steps
     {"dtram_hub.learning"},  # brings all of them together
     {"dtram_hub.sharing"},  # reads what a run wrote
-    {"dtram_hub", "dtram_hub.cli", "dtram_hub.run"},  # what users call
+    {"dtram_hub", "dtram_hub.cli", "dtram_hub.demo", "dtram_hub.run"},  # what users call
     {"dtram_cli", "training", "benchmarks"},  # programs
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

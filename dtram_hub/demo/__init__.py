@@ -1,5 +1,10 @@
 """The page of `dtram demo`: an image, each look that the model took at it, and what it believed meanwhile.
 
-`layout` arranges the page with Gradio, which no other module here imports. `opened` opens models, `sliders`
-turns a budget into a stop threshold, `story_page` draws a story of `inference.story`.
+`layout` arranges the page with Gradio, which no other module here imports. `replies` has what the page
+replies to its visitor: `opened` opens models, `sliders` turns a budget into a stop threshold, and
+`story_page` shows a story.
 """
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read by Gradio's import: no call home

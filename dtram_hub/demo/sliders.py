@@ -1,7 +1,7 @@
 """The slider of the page: what it sets, and the stop threshold that follows.
 
-A budget of mean steps means nothing for one image. It is that of a stop threshold, at which many images took
-so many steps on average. A finished run has measured the pairs; without one the slider is the threshold itself.
+A budget of mean steps says nothing of one image. It belongs to a stop threshold, at which many images took so
+many steps on average. A finished run has measured such pairs. Without one the slider is the threshold itself.
 """
 
 from abc import ABC, abstractmethod
@@ -123,7 +123,9 @@ def slider_of(model: DTRAM, folder: Path | None) -> Slider:
     if not model.dynamic:
         return NoSlider(model.num_steps)
     run = RunFolder(folder) if folder else None
-    metrics = run.read_metrics() if run and run.is_finished else {}
+    if not run or not run.is_finished:
+        return ThresholdSlider(model.stop_threshold)
+    metrics = run.read_metrics()
     curve = [_point(run, row) for row in metrics.get("curves", {}).get(LEARNED_STOPS, [])]
     if not curve:
         return ThresholdSlider(model.stop_threshold)

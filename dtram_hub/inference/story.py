@@ -107,9 +107,9 @@ def tell(model: DTRAM, given: Any, prepare: Preparation | None = None) -> Story:
         raise ValueError(f"{name} is no readable image ({error}).") from error
     if not found.logits.isfinite().all():
         raise ValueError(f"{name} has no answer: the model's logits are not finite.")
-    size = tuple(image.shape[1:]) if isinstance(image, Tensor) else image.size
+    height, width = image.shape[1:] if isinstance(image, Tensor) else image.size
     picture = _pixels(prepare.shown(image)[0])
-    return Story(name, picture, _looks(model, found, views, size), read.prepared.warning)
+    return Story(name, picture, _looks(model, found, views, (height, width)), read.prepared.warning)
 
 
 def _looks(model: DTRAM, found: Rollout, views: list[np.ndarray], size: tuple[int, int]) -> list[Look]:
