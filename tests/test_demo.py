@@ -44,6 +44,12 @@ def test_the_slider_starts_at_the_models_own_threshold_and_ends_at_one_look_and_
         thresholds = [slider.at(1 + k / 20).threshold for k in range(20 * (most - 1) + 1)]
         assert thresholds == sorted(thresholds)
     metrics = json.loads((WEIGHTS / DIGITS / "metrics.json").read_text())
+    own = open_model(DIGITS).slider.own
+    assert (
+        (own.mean_steps, own.accuracy)
+        == (3.0152, 0.9925)
+        == tuple(metrics["results"][0][name] for name in ("mean_steps", "accuracy"))
+    )
     curve = metrics["curves"]["learned stops of the DT-RAM"]
     for point in curve[5:-5:9]:
         expect = open_model(DIGITS).slider.at(point["mean_steps"]).expect
@@ -140,6 +146,14 @@ def test_a_smaller_budget_takes_fewer_looks_and_a_broken_image_is_one_sentence(t
 
 def test_the_reason_of_the_stop() -> None:
     story = story_of(0.2, 0.62, 0.9)
+    assert [len(story.until(threshold)) for threshold in (0.0, 0.2, 0.61, 0.62, 0.9, 1.0)] == [
+        1,
+        2,
+        2,
+        3,
+        3,
+        3,
+    ]
     stopped = "It stopped after look 2 of at most 3, because its stop probability of 0.62 is above the "
     assert why_it_stopped(story, 0.5) == stopped + "threshold of 0.50."
     assert why_it_stopped(story, 0.6199) == stopped.replace("0.62 ", "0.6200 ") + "threshold of 0.6199."
