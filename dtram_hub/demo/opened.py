@@ -11,7 +11,7 @@ from ..learning.run_folder import RunFolder
 from ..models.dtram import DTRAM
 from ..models.registry import SHIPPED
 from ..prompt import one_line, printable
-from ..sharing.cards import DATA
+from ..sharing.card_data import DATA, describe_data
 from ..sharing.named_models import find_model
 from .sliders import Slider, slider_of
 
@@ -82,7 +82,9 @@ def open_model(word: str) -> Opened:
     model = named.build()
     check_answers_photographs(model)
     run = RunFolder(named.folder) if named.folder else None
-    source = run.read_recipe()["data"]["source"] if run and run.exists else None
+    recipe = run.read_recipe() if run and run.exists else {}
+    source = recipe["data"]["source"] if recipe else None
+    limits = describe_data(recipe, {}, model.num_classes)["limits"]
     return Opened(
         word,
         model,
@@ -90,7 +92,7 @@ def open_model(word: str) -> Opened:
         slider_of(model, named.folder),
         sorted(map(str, (EXAMPLES / source).glob("*.png"))) if source in DATA else [],
         f"{_classes(model)} {_looks(model)}",
-        _limits(model, source),
+        f"Limits: {one_line(limits)}",
     )
 
 
@@ -110,10 +112,3 @@ def _looks(model: DTRAM) -> str:
         first = "the first at the middle of the image, the others"
     number = f"At most {model.num_steps}" if model.dynamic else f"Always {model.num_steps}"
     return f"{number} looks: {first} at {side}."
-
-
-def _limits(model: DTRAM, source: str | None) -> str:
-    """What not to expect, by the data that the model learned from."""
-    if source in DATA:
-        return f"Limits: {one_line(DATA[source]['limits'].format(classes=model.num_classes))}"
-    return "Limits: It knows the classes of its training images, and answers any other image just as surely."

@@ -39,7 +39,6 @@ from ..prompt import one_line
 from .results_schema import check_metrics, check_recipe
 
 RECIPE, METRICS = "recipe.yaml", "metrics.json"
-LEARNED_STOPS = "learned stops of the DT-RAM"  # the curve of its own stop policy, in metrics.json
 PICTURES = {
     "tradeoff.png": "Error against mean steps, for each way to stop",
     "steps.png": "Histogram of steps",
