@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..data.splits import Split, index_batches
+from ..images.ragged import Ragged
 from ..inference.budget import all_stop_probs, steps_within, threshold_for
 from ..inference.uncertainty import Budget, expect_budget
 from ..learning.recipe import load_split, read_recipe, split_words
 from ..learning.run_folder import LEARNED_STOPS, RunFolder, own_result
 from ..models import checkpoint
 from ..models.config_file import set_threshold
+from ..models.dtram import DTRAM
 from ..models.flops import accuracy_at_mean_steps
 from ..models.limits import check_budget
 from ..models.shipped import WEIGHTS
@@ -54,15 +56,8 @@ def calibrate(model: str, words: tuple[str, ...], **options) -> None:
     """
     wanted, folder = Wanted(**options), own_folder(model)
     built = checkpoint.load(folder)
-    check_budget(built)
-    if (wanted.mean_steps is None) == (wanted.latency is None):
-        raise ValueError(
-            "--mean-steps and --latency are two ways to set one budget; accepted is one of them."
-        )
-    if wanted.mean_steps is not None:
-        check_number("--mean-steps", wanted.mean_steps, 1, built.num_steps)
     built.to(find_device(wanted.device))
-    mean_steps = wanted.mean_steps or steps_within(built, wanted.latency)
+    mean_steps = _budget(built, wanted)
     images = _images(folder, words, wanted, built.pretrained_cfg["mean"])
     stop_probs = all_stop_probs(built, images, wanted.batch_size)
     before, now = built.stop_threshold, threshold_for(stop_probs, mean_steps)
@@ -100,6 +95,17 @@ def own_folder(model: str) -> Path:
     return folder
 
 
+def _budget(model: DTRAM, wanted: Wanted) -> float:
+    """The mean steps that are asked for; ValueError for a RAM, and unless one option asks for them."""
+    check_budget(model)
+    if wanted.mean_steps is not None and wanted.latency is None:
+        check_number("--mean-steps", wanted.mean_steps, 1, model.num_steps)
+        return wanted.mean_steps
+    if wanted.latency is not None and wanted.mean_steps is None:
+        return steps_within(model, wanted.latency)
+    raise ValueError("--mean-steps and --latency are two ways to set a budget; accepted is one of them.")
+
+
 def _images(
     folder: Path, words: tuple[str, ...], wanted: Wanted, mean: Sequence[float]
 ) -> Iterable[Path | Tensor]:
@@ -115,7 +121,9 @@ def _images(
     if not recipe.is_file():
         raise ValueError(f"recipe {str(recipe)!r} is not a file; --images FOLDER gives images without one.")
     data = load_split(read_recipe(recipe, overrides), wanted.split, mean)
-    return _readable(data.splits[wanted.split], wanted.batch_size)
+    held_out = data.splits[wanted.split]
+    assert isinstance(held_out, Split)  # load_split refuses streams
+    return _readable(held_out, wanted.batch_size)
 
 
 def _readable(split: Split, batch_size: int) -> Iterator[Tensor]:
@@ -123,7 +131,8 @@ def _readable(split: Split, batch_size: int) -> Iterator[Tensor]:
     for index in index_batches(len(split), batch_size, seed=None):
         images: Any = split.at(index)
         faults = split.faults()
-        for number, image in zip(index.tolist(), getattr(images, "images", images), strict=True):
+        singly = images.images if isinstance(images, Ragged) else images
+        for number, image in zip(index.tolist(), singly, strict=True):
             if number not in faults:
                 yield image
     if faults := split.faults():

@@ -64,7 +64,7 @@ def compare(models: tuple[str, ...], as_json: bool) -> None:
             own = {key: recipe.get(key) for key in differing}
             say(json.dumps(column | {"recipe": own}, allow_nan=False))
         return
-    _print_row("", [as_text(each.named.word) for each in found])
+    _print_row("", [str(as_text(each.named.word)) for each in found])
     say(f"|---|{'---:|' * len(found)}")
     for name in [*columns[0]][1:]:
         _print_row(name.replace("_", " "), [_readable(name, column[name]) for column in columns])
@@ -134,8 +134,9 @@ def _print_seeds(metrics: list[dict]) -> None:
         each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in accuracies)
         steps = spread([row["mean_steps"] for row in rows])
         say(f"| {as_text(rows[0]['model'])} | {steps} | {spread(accuracies, 100)} | {each} |")
-    correlations = [run.get("spearman_steps_difficulty") for run in metrics]
-    if None not in correlations:
+    name = "spearman_steps_difficulty"
+    correlations = [run[name] for run in metrics if run.get(name) is not None]
+    if len(correlations) == len(metrics):
         say("")
         say(f"Spearman of steps and difficulty: {spread(correlations)}")
     say(f"Training time: {spread([sum(run['seconds'].values()) for run in metrics], digits=0)} s")
@@ -170,4 +171,4 @@ def _readable(name: str, value: Any) -> str:
         return f"{100 * value:.2f} %"
     if isinstance(value, float):
         return f"{value:.4g}" if name != "mean_steps" else f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else as_text(str(value))
+    return f"{value:,}" if isinstance(value, int) else str(as_text(str(value)))

@@ -12,7 +12,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +102,9 @@ class Onnx(GraphFormat):
     needs = ("onnx", "onnxruntime", "onnxscript")
 
     def write(self, graph: Graph, path: Path, facts: dict) -> None:
-        names: dict[str, Any] = {"input_names": graph.inputs, "output_names": graph.outputs}
-        made = torch.onnx.export(graph.program, dynamo=True, verbose=False, **names)
+        made = torch.onnx.export(
+            graph.program, input_names=graph.inputs, output_names=graph.outputs, dynamo=True, verbose=False
+        )
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
         made.model.metadata_props.update(texts)
         made.save(path)
