@@ -10,6 +10,14 @@ from torch import nn
 from .arguments import IMAGE_SIZE
 from .encoder import module_names
 
+PAPER = "arXiv:1703.10332"  # among the `paper_ids` of a configuration that tells the origin of a DT-RAM
+ORIGIN = ("license", "paper_ids", "paper_name", "origin_url", "notes")  # of weights, in timm's configuration
+
+
+def tells_own_origin(cfg: dict) -> bool:
+    """Whether a configuration tells where a DT-RAM's weights come from, and not only its encoder's."""
+    return cfg.get("paper_ids") == PAPER
+
 
 def around(encoder: PretrainedCfg) -> PretrainedCfg:
     """Turn an encoder's configuration into its DT-RAM's, with "encoder." before the names of modules."""
@@ -53,10 +61,14 @@ def forget_names(cfg: dict) -> None:
 def saved_cfg(model: nn.Module) -> dict:
     """The part of a model's configuration that a checkpoint keeps: no source of weights, no names of classes.
 
+    The licence and the papers of an encoder's weights are left out. They do not hold for what is learned since.
+
     The tag names the weights that the model was created with, not the present ones.
     """
     cfg = filter_pretrained_cfg(model.pretrained_cfg, remove_source=True) | {"tag": None}
     for key in ("state_dict", "architecture", "label_names", "label_descriptions", "label_offset"):
+        cfg.pop(key, None)
+    for key in () if tells_own_origin(cfg) else ORIGIN:
         cfg.pop(key, None)
     return cfg | {"num_classes": model.num_classes}
 
