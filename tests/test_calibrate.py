@@ -19,6 +19,7 @@ from dtram_hub.learning.recipe import load_data, read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.models import checkpoint
 from dtram_hub.models.registry import WEIGHTS
+from dtram_hub.sharing.cards import render_card
 
 DIGITS = Path(__file__).parents[1] / "training" / "recipes" / "digits.yaml"
 FEW = [f"data.options.num_{name}=40" for name in ("train", "closeup", "validation", "test")]
@@ -93,6 +94,10 @@ def test_metrics_name_the_budget_and_the_threshold_of_their_results(dtram, folde
     before.pop("budget", None)
     assert after == before
     assert "of the test images right" in printed
+    text = render_card(run.path).text
+    assert f"| stop threshold | {old:.4f} |\n\nThese are the results of that stop threshold." in text
+    assert f"The model has another one since, {now:.4f}." in text
+    assert "another one since" not in render_card(WEIGHTS / SHIPPED).text
     facts = json.loads(dtram("info", run, "--json")[1])
     assert (facts["stop_threshold"], facts["results_at_stop_threshold"]) == (now, old)
 

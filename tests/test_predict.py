@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import struct
@@ -91,14 +92,43 @@ def test_info_tells_a_models_own_origin_and_classes(dtram, tmp_path: Path) -> No
     code, printed, _ = dtram("info", folder)
     assert code == 0
     assert printed.replace("\n", "").isprintable()
-    assert r"class names          \x1b[31mant, b|ee\n# cow, <b>cat</b>" in printed.splitlines()
+    assert r"class names \x1b[31mant, b|ee\n# cow, <b>cat</b>" in " ".join(
+        printed.replace("\n", "  ").split()
+    )
     named = json.loads(dtram("info", DIGITS, "--json")[1])
     assert (named["tag"], named["origin"]) == ("mnist_dtram98", "ships with dtram-hub")
     assert "mnist_ram4" in named["tags"]
     printed = dtram("info", "dtram_mobilenetv2_100.cub50")[1]
     assert "Groove billed Ani, Crested Auklet, Least Auklet, Parakeet Auklet" in printed
     assert ", ... (50 in all)\n" in printed
-    assert "tag                  a1_in1k" in dtram("info", "dtram_resnet18")[1]
+    assert re.search(r"^tag +a1_in1k$", dtram("info", "dtram_resnet18")[1], re.MULTILINE)
+
+
+def test_info_tells_the_licence_of_the_weights_and_not_of_the_encoder(dtram, tmp_path: Path) -> None:
+    birds = json.loads(dtram("info", "dtram_mobilenetv2_100.cub50", "--json")[1])
+    assert (birds["license"], birds["data"]) == (
+        "non-commercial-research-and-education",
+        "50 classes of CUB-200-2011",
+    )
+    assert birds["weights"] == "trained by dtram-hub 0.1.0, seed 0"
+    boards = json.loads(dtram("info", "dtram_tf_efficientnet_lite0.deeppcb", "--json")[1])
+    assert (boards["license"], boards["encoder_weights"]) == ("mit", "timm/tf_efficientnet_lite0.in1k")
+    fresh = json.loads(dtram("info", "dtram_mobilenetv2_100.ra_in1k", "--json")[1])
+    assert (fresh["weights"], fresh["encoder_weights"]) == (
+        "none of its own",
+        "timm/mobilenetv2_100.ra_in1k",
+    )
+    assert fresh["encoder_license"] == "apache-2.0"
+    assert not {"license", "data", "accuracy"} & fresh.keys()
+    assert json.loads(dtram("info", "dtram_glimpse_mlp", "--json")[1])["origin"] == "ships with dtram-hub"
+    # Trained further, they are another's; the licence of the encoder does not hold for them.
+    for name in ("dtram_mobilenetv2_100.ra_in1k", "dtram_mobilenetv2_100.cub50"):
+        timm.create_model(name, num_classes=3, hidden_size=8).save_pretrained(tmp_path / name)
+    found = [json.loads(dtram("info", folder, "--json")[1]) for folder in sorted(tmp_path.iterdir())]
+    assert [each["license"] for each in found] == ["non-commercial-research-and-education", None]
+    assert re.search(r"^license +not stated$", dtram("info", sorted(tmp_path.iterdir())[1])[1], re.MULTILINE)
+    (tmp_path / name / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Birds\n")
+    assert json.loads(dtram("info", tmp_path / name, "--json")[1])["license"] == "cc-by-4.0"
 
 
 def test_hostile_labels_and_names_do_not_reach_the_terminal(dtram, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ..models.arguments import NATIVE
 from ..models.flops import count_compute
 from ..prompt import say
 from ..sharing.named_models import NamedModel, find_model, tags_of
+from .origin import origin_of
 
 SHOWN_NAMES = 8  # class names in the text of `info`
 
@@ -35,8 +36,10 @@ def info(model: str, as_json: bool) -> None:
     if as_json:
         say(json.dumps(facts, allow_nan=False))
         return
+    width = max(map(len, facts))
     for name, value in facts.items():
-        say(f"{name.replace('_', ' '):20} {_readable(value)}")
+        unknown = "not stated" if "license" in name else "none"
+        say(f"{name.replace('_', ' '):{width}} {unknown if value is None else _readable(value)}")
 
 
 def _facts(named: NamedModel) -> dict:
@@ -47,6 +50,7 @@ def _facts(named: NamedModel) -> dict:
         "model": named.word,
         "origin": named.origin,
         **_tags(named, cfg),
+        **origin_of(named, built),
         "architecture": cfg["architecture"],
         "encoder": built.backbone,
         "parameters": sum(p.numel() for p in built.parameters()),
@@ -92,4 +96,4 @@ def _readable(value: object) -> str:
         return ", ".join([*map(str, value[:SHOWN_NAMES]), *rest]) or "none"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else "none" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

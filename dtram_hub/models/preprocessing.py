@@ -61,7 +61,7 @@ def forget_names(cfg: dict) -> None:
 def saved_cfg(model: nn.Module) -> dict:
     """The part of a model's configuration that a checkpoint keeps: no source of weights, no names of classes.
 
-    The licence and the papers of an encoder's weights are left out. They do not hold for what is learned since.
+    The licence and the papers of an encoder's weights are left out: they do not hold for what it has become.
 
     The tag names the weights that the model was created with, not the present ones.
     """

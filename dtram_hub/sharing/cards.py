@@ -60,6 +60,7 @@ def render_card(
         "compute": compute,
         "num_steps": model.num_steps,
         "stop_threshold": model.stop_threshold if model.dynamic else None,
+        "tested_threshold": (result or {}).get("stop_threshold") or model.stop_threshold,
         "result": result,
         "metrics": metrics,
         **(describe_results(metrics, recipe, model.num_steps) if metrics else {}),
