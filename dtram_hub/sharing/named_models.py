@@ -59,8 +59,8 @@ def find_model(word: str) -> NamedModel:
     if "/" in word:
         return NamedModel(word, _download(word), f"hf-hub:{word.removeprefix('hf-hub:')}")
     _check_name(word)
-    default = timm.get_pretrained_cfg(word).tag  # the weights that timm takes for a name without tag
-    shipped = WEIGHTS / (word if "." in word else f"{word}.{default}")
+    default = timm.get_pretrained_cfg(word)  # of the weights that timm takes for a name without tag
+    shipped = WEIGHTS / (word if "." in word or default is None else f"{word}.{default.tag}")
     if shipped.is_dir():
         return NamedModel(word, shipped, "ships with dtram-hub", by_name=True)
     return NamedModel(word, None, "timm's weights of the encoder", by_name=True)
