@@ -13,7 +13,7 @@ from .models import registry as _registry  # noqa: F401  (registers the models)
 from .models.dtram import DTRAM
 from .models.records import Prediction, Rollout
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["DTRAM", "Prediction", "Pyramid", "Rollout", "calibrate", "pull", "push", "stream"]
 
 if TYPE_CHECKING:
