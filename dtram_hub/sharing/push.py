@@ -1,5 +1,6 @@
 """Uploads to the Hub: a model and its card, in one commit."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -192,6 +193,8 @@ def _commit(api: HfApi, repo_id: str, folder: Path, settings: dict) -> CommitInf
         return api.create_commit(repo_id, operations, parent_commit=head.sha, **settings)
     except RuntimeError as error:  # the client wraps the error of a failed upload
         raise error.__cause__ or error from None
+    except json.JSONDecodeError:  # a ValueError as well: an error page, after which `again` asks once more
+        raise
     except ValueError as error:  # what the Hub does not accept in the card's metadata
         raise ValueError(f"repo_id={repo_id!r}: the Hub refuses the card: {one_line(error)}") from None
 
