@@ -107,7 +107,8 @@ class Scratch:
             kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
             data = datasets.Dataset.from_dict(rows, datasets.Features(kinds))
             datasets.DatasetDict({"train": data}).push_to_hub("org/name", token="hf_org")
-        made = {*re.findall(r"output=(\S+)", code), "runs/imagefolder"}
+        begun = "".join(line for line in code.splitlines(keepends=True) if "--resume" not in line)
+        made = {*re.findall(r"output=(\S+)", begun), "runs/imagefolder"}
         for name in {*re.findall(r"runs/\w+", code)} - made:
             shutil.copytree(finished, self.folder / name)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from conftest import HUB
-from folders import make_folder
 from loopback_hub import LoopbackHub
 from page_scratch import LEFT_OUT, ROOT, Scratch, blocks, commands, made_small
 
@@ -66,8 +65,9 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run on photographs."""
     folder = tmp_path_factory.mktemp("finished")
-    make_folder(folder / "images", {"": 30}, size=(64, 64))
-    Scratch(folder, HUB.url).run(made_small("dtram train imagefolder data.root=images output=run"))
+    scratch = Scratch(folder, HUB.url)
+    scratch.fill("", folder)
+    scratch.run(made_small("dtram train imagefolder data.root=path/to/images output=run"))
     return folder / "run"
 
 
