@@ -170,6 +170,36 @@ def test_a_public_recipe_names_nothing_of_this_machine(tmp_path: Path) -> None:
     assert folder.read_recipe() == recipe
 
 
+@pytest.mark.parametrize(
+    ("given", "public"),
+    [
+        ("/home/ann/runs/x", "x"),
+        ("runs/old/x", "x"),
+        ("ann/birds", "ann/birds"),
+        ("hf-hub:ann/birds@v1.0", "hf-hub:ann/birds@v1.0"),
+        ("dtram_resnet18.a1_in1k", "dtram_resnet18.a1_in1k"),
+        ("local-dir:/home/ann/x", "x"),
+        (None, None),
+    ],
+)
+def test_a_public_recipe_keeps_of_a_folder_its_name(
+    tmp_path: Path, given: str | None, public: str | None
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_recipe({"init_from": given, "data": {"source": "digits"}})
+    assert yaml.safe_load(folder.public_recipe("x"))["init_from"] == public
+
+
+def test_a_public_recipe_names_no_folder_that_looks_like_a_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "secret").mkdir(parents=True)
+    folder = RunFolder(tmp_path)
+    folder.write_recipe({"init_from": "runs/secret", "data": {"source": "digits"}})
+    assert yaml.safe_load(folder.public_recipe("x"))["init_from"] == "secret"
+
+
 def test_what_is_there_is_told_by_its_files(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert (folder.exists, folder.is_finished, folder.kept_stages(), folder.pictures()) == (

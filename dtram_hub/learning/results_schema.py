@@ -113,6 +113,7 @@ class RecipeFile(Part):
     data: DataSection
     stages: dict[str, StageSection] = {}
     encoder_weights: str | None = None
+    init_from: str | None = None
     architecture: str | None = None
     model: ModelSection = ModelSection()
 

@@ -27,6 +27,7 @@ of older versions lack these four.
 """
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,7 @@ PICTURES = {
 SHOWS_IMAGES = ("glimpses.png",)  # pictures with images of the data in them
 MOST_CLASSES = 200  # whose confusion matrix metrics.json holds
 LEARNED_STOPS = "learned stops of the DT-RAM"  # the curve of the run's own model
+ON_HUB = re.compile(r"(hf-hub:)?[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?")  # org/name; a folder may look the same
 PUBLIC_HEAD = ("# versions:", "# stage:")  # not the command line, which names private folders
 
 
@@ -171,6 +173,9 @@ class RunFolder:
         recipe["data"] |= {"root": None, "cache": None}
         if recipe.get("encoder_weights"):
             recipe["encoder_weights"] = Path(recipe["encoder_weights"]).name
+        given = recipe.get("init_from")
+        if given and (Path(given).exists() or not ON_HUB.fullmatch(given)):
+            recipe["init_from"] = Path(given).name
         head = [line for line in self._read(self.recipe_path).splitlines() if line.startswith(PUBLIC_HEAD)]
         return _recipe_text(head + [f"# {name}: {fact}" for name, fact in facts.items()], recipe)
 
