@@ -19,11 +19,11 @@ EXAMPLES = Path(dtram_hub.__file__).parent / "demo" / "examples"
 SIDE, FINE = 640, 2  # pixels of a board, and how many times finer it is drawn
 # Chosen so that some take few looks and others many. The page shows a folder's pictures by name.
 BOARDS = {
-    "copper": ("copper", 5),
     "mousebite": ("mousebite", 2),
     "open": ("open", 2),
     "pin-hole": ("pin-hole", 1),
     "spur": ("spur", 3),
+    "stray-copper": ("copper", 5),
     "without-defect": ("clean", 3),  # which the model takes for a short
 }
 SCANS = (7, 32, 54, 251, 294)

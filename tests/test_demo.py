@@ -172,6 +172,7 @@ def test_a_story_shows_each_look_and_no_markup_of_others() -> None:
     html = render(story, 0.25)
     assert html.count('class="box"') == html.count("<li") == 2
     assert "Look 3 was not taken." in html
+    assert "Looks 2 and 3 were not taken." in render(story, 0.1)
     assert "changed its mind" not in html
     assert "above 0.25: it stops" in html
     html = render(story, 1.0)

@@ -85,9 +85,22 @@ def launch(run: str | None = None, host: str | None = None, port: int | None = N
         port: the port; by default the first free one from 7860 on, or GRADIO_SERVER_PORT.
 
     Raises:
-        ValueError, OSError: as in `build`; the port is taken.
+        ValueError, PermissionError, ConnectionError: as in `build`; no page can be served there.
     """
     page = build(run)
+    try:
+        address = _served(page, host, port)
+    except OSError:  # Gradio's sentence names its own arguments
+        raise ValueError(
+            f"no page can be served at host={host or '127.0.0.1'!r}, port={port or '7860 to 7959'}; accepted "
+            "are an address of this machine and a free port."
+        ) from None
+    say(f"{address} shows the demo; Ctrl-C ends it.")
+    page.block_thread()
+
+
+def _served(page: gr.Blocks, host: str | None, port: int | None) -> str:
+    """Serve the page in a thread; returns its address."""
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -101,8 +114,7 @@ def launch(run: str | None = None, host: str | None = None, port: int | None = N
         css_paths=STYLE,
         theme=gr.themes.Default(font=FONT, font_mono=["monospace"]),
     )
-    say(f"{address} shows the demo; Ctrl-C ends it.")
-    page.block_thread()
+    return address
 
 
 def _of_model(replies: Replies, word: str | None, image: str | None) -> list:

@@ -48,7 +48,6 @@ def render(story: Story, stop_threshold: float) -> str:
         stop_threshold: in [0, 1]; a RAM has no use for it.
     """
     taken, most = story.until(stop_threshold), len(story.looks)
-    one_left = len(taken) + 1 == most
     return TEMPLATE.render(
         name=story.name,
         warning=story.warning,
@@ -58,8 +57,14 @@ def render(story: Story, stop_threshold: float) -> str:
         taken=taken,
         most=most,
         threshold=stop_threshold,
-        left=f"Look {most} was" if one_left else f"Looks {len(taken) + 1} to {most} were",
+        left=_not_taken(len(taken) + 1, most),
     )
+
+
+def _not_taken(first: int, last: int) -> str:
+    if first >= last:
+        return f"Look {last} was"
+    return f"Looks {first} {'and' if first + 1 == last else 'to'} {last} were"
 
 
 def why_it_stopped(story: Story, stop_threshold: float) -> str:
