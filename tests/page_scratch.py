@@ -35,7 +35,8 @@ TINY = [
 ]
 # A command with such a word needs a network, a login, GPUs or a browser.
 LEFT_OUT = re.compile(
-    r"pip install|-m venv|ruff|hf auth|--multi_gpu|mkdocs serve|dtram demo|pytest|\.ci/run|import ray"
+    r"pip install|-m venv|ruff|hf (auth|repos|upload)|--multi_gpu|mkdocs serve|dtram demo|pytest|\.ci/run"
+    r"|import ray"
 )
 FENCE = re.compile(r"^```(bash|python)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 

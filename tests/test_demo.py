@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import draw_examples
@@ -21,6 +23,7 @@ from dtram_hub.plots import COLOURS as PLOTTED
 
 DIGITS, RAM = "dtram_glimpse_mlp.mnist_dtram98", "dtram_glimpse_mlp.mnist_ram4"
 BOARDS = "dtram_tf_efficientnet_lite0.deeppcb"
+SPACE = Path(__file__).parents[1] / "demo"
 PAGE = Replies(offered(None))
 
 
@@ -194,3 +197,13 @@ def test_without_gradio_one_sentence_names_the_extra(dtram, monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "dtram_hub.demo.layout", raising=False)
     said = "dtram: this command needs gradio; pip install 'dtram-hub[demo]' installs it."
     assert dtram("demo") == (1, "", said)
+
+
+def test_the_space_names_its_files() -> None:
+    front = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
+    assert (front["sdk"], front["app_file"]) == ("gradio", "app.py")
+    assert (SPACE / front["app_file"]).is_file()
+    assert len(front["short_description"]) <= 60  # as the Hub wants it
+    extras = tomllib.loads((SPACE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert (SPACE / "requirements.txt").read_text() == "dtram-hub[demo]\n"
+    assert "demo" in extras

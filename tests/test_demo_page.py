@@ -6,12 +6,16 @@
 The server may reach nothing but the loopback interface, and the browser nothing but the server.
 """
 
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,28 +58,38 @@ socket.getaddrinfo = looked_up
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running demo. At the end it has called nobody, and ends with Ctrl-C."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "sitecustomize.py").write_text(GUARD)
-    (folder / "calls").touch()
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
-        "GUARD_LOG": str(folder / "calls"),
-    }
-    command = [sys.executable, "-m", "dtram_cli", "demo", "--port", str(port)]
+        return free.getsockname()[1]
+
+
+@contextmanager
+def serving(folder: Path, *words: str, **environment: str) -> Iterator[str]:
+    """The address of a demo that Python runs with these words. In the end it has called nobody."""
+    (folder / "sitecustomize.py").write_text(GUARD)
+    calls = folder / "calls"
+    calls.touch()
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": path, "GUARD_LOG": str(calls)} | environment
+    command = [sys.executable, *words]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            line = process.stdout.readline()
-            assert line == f"http://127.0.0.1:{port}/ shows the demo; Ctrl-C ends it.\n"
-            yield line.split()[0]
-            assert (folder / "calls").read_text() == ""
+            address, *rest = process.stdout.readline().split()
+            assert rest == ["shows", "the", "demo;", "Ctrl-C", "ends", "it."]
+            yield address
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    assert calls.read_text() == ""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running `dtram demo`."""
+    words = ("-m", "dtram_cli", "demo", "--port", str(free_port()))
+    with serving(tmp_path_factory.mktemp("server"), *words) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +221,22 @@ def test_a_phone_shows_the_story_after_a_choice(page) -> None:
     page.wait_for_function("document.querySelector('.answer').getBoundingClientRect().top < 200")
     for bar in page.locator(".bar").all():
         assert bar.bounding_box()["width"] > 100
+
+
+def test_the_space_serves_the_same_page(tmp_path: Path) -> None:
+    port = str(free_port())
+    with (
+        serving(tmp_path, str(ROOT / "demo" / "app.py"), GRADIO_SERVER_PORT=port) as address,
+        urllib.request.urlopen(f"{address}config") as answer,
+    ):
+        assert address == f"http://127.0.0.1:{port}/"
+        assert json.load(answer)["title"] == "dtram demo"
+
+
+def test_a_port_that_is_taken_is_one_sentence(dtram, server: str) -> None:
+    port = server.rsplit(":", 1)[1].rstrip("/")
+    code, printed, complaint = dtram("demo", "--port", port)
+    assert (code, printed) == (1, "")
+    assert complaint.startswith(
+        f"dtram: no page can be served at host='127.0.0.1', port={port}; accepted are"
+    )
