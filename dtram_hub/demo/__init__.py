@@ -4,7 +4,3 @@
 replies to its visitor: `opened` opens models, `sliders` turns a budget into a stop threshold, and
 `story_page` shows a story.
 """
-
-import os
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read by Gradio's import: no call home

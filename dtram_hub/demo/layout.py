@@ -11,7 +11,7 @@ from .opened import EXAMPLES, Opened, offered
 from .replies import Replies, expected, fitting
 from .story_page import note
 
-FONT = ["system-ui", "sans-serif"]  # on the visitor's machine: Gradio's own would be fetched
+FONT = ["system-ui", "sans-serif"]
 STYLE = Path(__file__).with_name("story.css")
 KEPT = 24 * 3600  # seconds that an uploaded image stays on this machine
 HEAD = """# Where does it look, and when does it stop?
@@ -35,6 +35,7 @@ def build(run: str | None = None) -> gr.Blocks:
     """
     replies = Replies(offered(run))
     first = replies.open(replies.known[0])
+    # Without analytics and with fonts of the visitor's machine, Gradio calls nobody.
     with gr.Blocks(title="dtram demo", analytics_enabled=False, delete_cache=(3600, KEPT)) as page:
         gr.Markdown(HEAD, elem_classes="dtram-head")
         with gr.Row():
