@@ -20,7 +20,17 @@ from dtram_hub.models.registry import SHIPPED, WEIGHTS
 from hub_faults import TOKEN, make_model
 from loopback_hub import Fault, LoopbackHub
 
-SECTIONS = {"model", "data", "loss", "stages", "optimizer", "stages.encoder", "stages.ram", "stages.dtram"}
+SECTIONS = {
+    "model",
+    "data",
+    "loss",
+    "mix",
+    "stages",
+    "optimizer",
+    "stages.encoder",
+    "stages.ram",
+    "stages.dtram",
+}
 DIGITS = "dtram_glimpse_mlp.mnist_dtram98"
 
 

@@ -88,7 +88,7 @@ def visible(images: Tensor | Ragged) -> tuple[Sequence[Tensor], list[float]]:
         return [*images], [1.0] * len(images)
     copies = [small_copy(image, SHOWN_SIDE) for image in images.images]
     scales = [copy.shape[0] / image.size[0] for copy, image in zip(copies, images.images, strict=True)]
-    return [torch.from_numpy(copy).permute(2, 0, 1) for copy in copies], scales
+    return [torch.tensor(copy).permute(2, 0, 1) for copy in copies], scales
 
 
 def spread_over_classes(labels: Tensor, index: Tensor, shown: Tensor) -> Tensor:
