@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from loopback_hub import LoopbackHub
@@ -75,6 +76,12 @@ def small_model() -> DTRAM:
     """A DT-RAM of at most four looks at 32-pixel grey images, whose stop policy is undecided."""
     model = DTRAM("glimpse_convnet", 5, 1, 4, 32, "resize", 12, 12, hidden_size=32, aggregate="last")
     return make_undecided(model.eval(), torch.rand(64, 1, 32, 32))
+
+
+def first_of(values: Iterable[str]) -> list:
+    """Parameters of which the plain suite runs the first, and the long one all."""
+    first, *others = values
+    return [first, *(pytest.param(other, marks=pytest.mark.long) for other in others)]
 
 
 @pytest.fixture

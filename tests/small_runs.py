@@ -1,12 +1,15 @@
 """Runs of training/train.py that take seconds."""
 
-import os
+import contextlib
+import io
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState, GradientState
 
 import train as train_script
 
@@ -24,10 +27,21 @@ def command(*words: str) -> list[str]:
     return [sys.executable, str(SCRIPT), *SMALL, *words]
 
 
-def train(*words: str, **environment: str) -> str:
-    done = subprocess.run(command(*words), capture_output=True, text=True, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """accelerate keeps one state for the process; a run of another precision needs another one."""
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def train(*words: str) -> str:
+    """Train in this process, which saves the imports of another one, and return what is printed."""
+    with apart(), contextlib.redirect_stdout(io.StringIO()) as printed:
+        train_script.main([*SMALL, *words])
+    return printed.getvalue()
 
 
 def start(words: list[str], output: Path, state: str = "0*", **kwargs) -> subprocess.Popen:
@@ -45,7 +59,7 @@ def start(words: list[str], output: Path, state: str = "0*", **kwargs) -> subpro
 
 def refusal(*words: str) -> str:
     """The sentence with which a run is refused."""
-    with pytest.raises(SystemExit) as refused:
+    with apart(), pytest.raises(SystemExit) as refused:
         train_script.main([*SMALL, *words])
     return str(refused.value)
 

@@ -15,6 +15,7 @@ import asked_recipe
 from small_runs import SMALL
 
 
+@pytest.mark.long
 def test_a_study_shares_stages_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     study = {
         "recipe": str(asked_recipe.DEFAULT_RECIPE),

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
+from conftest import first_of
 from dtram_hub import DTRAM
 from dtram_hub.models.export import export_looks
 
@@ -32,7 +33,7 @@ def trained(name: str, **changes) -> tuple[DTRAM, Tensor]:
     return model, torch.randn(5, model.in_chans, model.image_size, model.image_size)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", first_of(MODELS))
 def test_a_fixed_number_of_steps_compiles_in_one_graph_and_exports_for_any_batch(name: str) -> None:
     model, images = trained(name, dynamic=False)
     expected = model(images)
@@ -44,6 +45,7 @@ def test_a_fixed_number_of_steps_compiles_in_one_graph_and_exports_for_any_batch
         torch.testing.assert_close(program.module()(images[:count]), model(images[:count]))
 
 
+@pytest.mark.long
 def test_onnx_gives_the_same_logits(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from small_runs import SCRIPT, SMALL, command, refusal, start
 
@@ -31,6 +32,7 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
     return [own, *own.children(recursive=True)]
 
 
+@pytest.mark.long
 def test_a_signal_to_the_program_ends_the_training_in_a_sentence(tmp_path: Path) -> None:
     output = tmp_path / "run"
     process = begin(PROGRAM, output)
@@ -60,6 +62,7 @@ def test_ctrl_c_ends_in_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in printed
 
 
+@pytest.mark.long
 def test_a_killed_launcher_takes_the_trainer_with_it(tmp_path: Path) -> None:
     process = begin(LAUNCHER, tmp_path / "run")
     processes = family(process)

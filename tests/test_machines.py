@@ -103,6 +103,7 @@ def test_ways_of_training_that_are_not_offered_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
     make_model(1).save_pretrained(tmp_path / "model", ["ant", "bee", "cat"])
     for number in range(11):

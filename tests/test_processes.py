@@ -49,7 +49,7 @@ def train(output: Path, processes: int) -> tuple[dict, list[str]]:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("encoder alone") == 1
-    figures = re.findall(r"^(\w+ +epoch .*?) +\d+ s$", done.stdout, flags=re.MULTILINE)
+    figures = re.findall(r"^(\w+ +epoch .*?) \| \d+ s, about", done.stdout, flags=re.MULTILINE)
     return json.loads((output / "metrics.json").read_text()), figures
 
 

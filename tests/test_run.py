@@ -30,6 +30,7 @@ def test_a_script_runs_with_its_own_arguments_and_our_models(tmp_path: Path) -> 
     assert run("module", "-x", cwd=tmp_path).stdout.strip() == "['-x'] True"
 
 
+@pytest.mark.long
 def test_a_missing_script_and_no_script_are_named(tmp_path: Path) -> None:
     done = run("nothing.py", cwd=tmp_path)
     assert done.returncode == 1
