@@ -20,8 +20,9 @@ from loopback_hub import LoopbackHub
 WATCHED: dict[str, list[str]] = {}  # the files that were opened, by the folder that was watched
 
 
-def _notice(event: str, details: tuple) -> None:
-    for folder, opened in WATCHED.items():
+def _notice(event: str, details: tuple, watched: dict[str, list[str]] = WATCHED) -> None:
+    # A default outlives the module, whose names are gone when the interpreter ends.
+    for folder, opened in watched.items():
         if event == "open" and str(details[0]).startswith(folder):
             opened.append(str(details[0]))
 
