@@ -2,10 +2,10 @@
 
 import json
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from ..learning.recipe import read_recipe
+from ..learning.recipe import by_full_keys, read_recipe
 from ..learning.run_folder import RunFolder, own_result
 from ..models.flops import count_compute
 from ..prompt import say
@@ -78,7 +78,7 @@ def _read(word: str) -> Compared:
     run = RunFolder(named.folder) if named.folder else None
     if run is None or not run.is_finished:
         return Compared(named, {}, {})
-    recipe = _flat(asdict(read_recipe(run.recipe_path))) if run.exists else {}
+    recipe = by_full_keys(read_recipe(run.recipe_path)) if run.exists else {}
     return Compared(named, run.read_metrics(), recipe)
 
 
@@ -146,14 +146,6 @@ def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
     """Format values as "mean ± sample standard deviation", or one value alone."""
     text = f"{scale * statistics.mean(values):.{digits}f}"
     return text if len(values) < 2 else f"{text} ± {scale * statistics.stdev(values):.{digits}f}"
-
-
-def _flat(recipe: dict, prefix: str = "") -> dict:
-    """All values of a recipe by their full keys."""
-    found: dict = {}
-    for key, value in recipe.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 def _differing(recipes: list[dict]) -> list[str]:

@@ -6,7 +6,7 @@ checks values. `training/recipes/digits.yaml` explains every key.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -146,6 +146,19 @@ def split_words(words: list[str]) -> tuple[str | None, list[str]]:
     if len(names) > 1:
         raise ValueError(f"{len(names)} recipes were given ({', '.join(names)}); accepted is one.")
     return (names[0] if names else None), [word for word in words if "=" in word]
+
+
+def by_full_keys(recipe: Recipe) -> dict[str, Any]:
+    """All values of a recipe by their full keys, such as "stages.ram.epochs"."""
+
+    def flat(values: dict, prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            name = prefix + key
+            found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        return found
+
+    return flat(asdict(recipe))
 
 
 def replace_old_words(values: dict) -> dict:

@@ -1,14 +1,13 @@
 """Whether a run goes on as it began: by the same recipe, on the same images."""
 
 import re
-from dataclasses import asdict
 from hashlib import sha256
 
 from accelerate.logging import get_logger
 
 from ..data.splits import Data
 from .curriculum import Stage
-from .recipe import Recipe, read_recipe
+from .recipe import Recipe, by_full_keys, read_recipe
 from .run_folder import RunFolder
 
 FREE_KEYS = ("output", "threads", "data.workers")  # keys that do not affect what is learned
@@ -22,7 +21,7 @@ def check_same_recipe(folder: RunFolder, recipe: Recipe) -> None:
     """ValueError unless the folder holds a run by this recipe. FREE_KEYS may differ, epochs may be more."""
     if not folder.exists:
         raise ValueError(f"--resume: output={str(folder)!r} holds no run to continue.")
-    before, now = (_flat(asdict(each)) for each in (read_recipe(folder.recipe_path), recipe))
+    before, now = (by_full_keys(each) for each in (read_recipe(folder.recipe_path), recipe))
     for key, value in now.items():
         known = before.get(key)
         longer = EPOCHS.fullmatch(key) and value > known > 0
@@ -74,11 +73,3 @@ def identify(data: Data) -> dict[str, str]:
     """Checksums by which other data are known: `Data.identity`, and one of the names of the classes."""
     names = "\n".join(data.class_names).encode(errors="surrogateescape")
     return {"classes": sha256(names).hexdigest()} | data.identity
-
-
-def _flat(values: dict, prefix: str = "") -> dict:
-    """Flatten nested values to one level, by their full keys."""
-    found: dict = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
