@@ -1,7 +1,9 @@
 """Pictures of glimpses for the trackers of a run, one after every stage."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +18,13 @@ from .evaluation import Evaluator
 from .pictures import choose, examples_of
 
 SHOWN = 12  # validation images
-# The trackers that take pictures, and the words that they need besides.
-TAKERS = {
-    "tensorboard": {"dataformats": "NHWC"},
-    "wandb": {},
-    "aim": {},
-    "clearml": {},
-    "swanlab": {},
+# How each tracker that takes pictures is given one: the form of an array (H, W, 3), and further words.
+TAKERS: dict[str, tuple[Callable[[np.ndarray], Any], dict[str, str]]] = {
+    "tensorboard": (lambda picture: picture[None], {"dataformats": "NHWC"}),
+    "wandb": (lambda picture: [picture], {}),
+    "swanlab": (lambda picture: [picture], {}),
+    "aim": (lambda picture: picture, {}),
+    "clearml": (lambda picture: picture, {}),
 }
 
 
@@ -50,6 +52,7 @@ def show_glimpses(
         path = Path(folder) / "glimpses.png"
         shown = examples_of(model, few, data.class_names, answers, choose(few.labels, answers.steps))
         plot_glimpses(path, shown, looks_in_words(model))
-        picture = np.asarray(Image.open(path).convert("RGB"))[None]
+        picture = np.asarray(Image.open(path).convert("RGB"))
     for tracker in takers:
-        tracker.log_images({f"{stage.name}/glimpses": picture}, step=number, **TAKERS[tracker.name])
+        form, words = TAKERS[tracker.name]
+        tracker.log_images({f"{stage.name}/glimpses": form(picture)}, step=number, **words)
