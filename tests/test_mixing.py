@@ -53,6 +53,8 @@ def test_a_seed_decides_and_the_global_generator_is_left_alone() -> None:
     [
         (["batch_size=7"], "each process has 7 images in a batch, accepted is an even number"),
         (["mix.mixup=-1"], "mix.mixup=-1.0"),
+        (["stages.encoder.epochs=0"], "in the stage of the encoder, which this plan lacks"),
+        (["init_from=runs/a", "stages_from=runs/b"], "both give the weights to start with"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused_before_the_training(

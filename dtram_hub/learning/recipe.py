@@ -94,6 +94,11 @@ class Recipe:
             )
         if self.mean_steps is not None:
             check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", self.mean_steps))
+        if self.init_from and self.stages_from:
+            raise ValueError(
+                f"init_from={self.init_from!r} and stages_from={self.stages_from!r} both give the weights to "
+                "start with; accepted is one of them."
+            )
         channels = self.model.get("in_chans", 3)
         for name in ("mean", "std"):
             values = getattr(self.data, name)

@@ -211,6 +211,11 @@ def check_stages(recipe: Recipe, model: DTRAM, stages: list[Stage], data: Data, 
     """
     if not stages:
         raise ValueError("stages.encoder.epochs, ram.epochs and dtram.epochs leave nothing to train.")
+    if recipe.mix.is_used and all(stage.num_steps > 1 for stage in stages):
+        raise ValueError(
+            "mix.mixup and mix.cutmix mix images in the stage of the encoder, which this plan lacks; "
+            "accepted is 0."
+        )
     check_way(model, recipe.loss)
     for stage in stages:
         try:
