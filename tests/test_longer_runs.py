@@ -20,6 +20,7 @@ from dtram_hub.learning.recipe import read_recipe
 from dtram_hub.learning.run_folder import RunFolder
 from dtram_hub.learning.same_run import check_same_recipe, tell_longer
 from dtram_hub.learning.starting_weights import start_from
+from dtram_hub.models import checkpoint
 from dtram_hub.sharing.named_models import find_model
 from small_runs import SMALL
 
@@ -128,6 +129,19 @@ def test_another_model_gives_its_weights_to_other_classes(caplog: pytest.LogCapt
     assert [*cfg["mean"], *cfg["std"]] == [*known.pretrained_cfg["mean"], 0.7]
     with pytest.raises(ValueError, match="accepted is the same encoder"):
         start_from(tiny_model("resize", "last"), known, name, DataConfig())
+
+
+def test_a_run_from_another_model_goes_on_with_its_mean(tmp_path: Path) -> None:
+    other = run(tmp_path / "other", "stages.encoder.epochs=1").model
+    other.pretrained_cfg |= {"mean": (0.3,), "std": (0.4,)}
+    (tmp_path / "known").mkdir()
+    checkpoint.save(other, tmp_path / "known", [str(digit) for digit in range(10)])
+    word = f"init_from={tmp_path / 'known'}"
+    run(tmp_path / "whole", word)
+    run(tmp_path / "parts", word, "stages.encoder.epochs=1")
+    parts = run(tmp_path / "parts", word, resume=True)
+    assert parts.model.pretrained_cfg["mean"][0] == 0.3
+    assert same(*(tmp_path / name / "checkpoints/000-00002/model.safetensors" for name in ("whole", "parts")))
 
 
 def test_the_tracker_gets_scores_and_a_picture_of_every_stage(tmp_path: Path) -> None:

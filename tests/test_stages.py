@@ -92,9 +92,7 @@ def test_every_batch_of_a_run_has_noise_of_its_own_and_always_the_same(tmp_path:
         words = [*SMALL, f"seed={seed}", f"output={tmp_path / str(len(drawn))}"]
         run = train_script.Run(read_recipe(asked_recipe.DEFAULT_RECIPE, words), resume=False)
         for number in (1, 2):
-            training = StageTraining(
-                run.recipe, run.evaluator, run.stages[number], number, run.data, run.folder
-            )
+            training = StageTraining(run.recipe, run.evaluator, run.stages, number, run.data, run.folder)
             for epoch, batch in itertools.product((0, 1), (0, 1)):
                 drawn.append(training.draw_noise(epoch, batch).stop)
     assert len({tuple(noise.flatten().tolist()) for noise in drawn}) == 16

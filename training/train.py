@@ -11,6 +11,7 @@ import argparse
 import platform
 import sys
 import time
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import dtram_hub
 from asked_recipe import read_words
 from dtram_hub.data.streaming import Stream
 from dtram_hub.learning.advice import below_most_frequent, better_stage, few_images, offer, one_answer
-from dtram_hub.learning.curriculum import Stage, plan_stages
+from dtram_hub.learning.curriculum import Stage, plan_stages, stage_before
 from dtram_hub.learning.epoch_log import line, seconds_left
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
@@ -126,8 +127,10 @@ class Run:
         names, data = [stage.name for stage in self.stages], identify(self.data)
         if resume:
             self.progress, self.state = continue_run(self.accelerator, self.folder, names, data)
-        if recipe.init_from and self.state is None:
+        if recipe.init_from:
             start_from(self.model, find_model(recipe.init_from).build(), recipe.init_from, recipe.data)
+        has_folds = any(stage.fold for stage in self.stages)
+        self.start = deepcopy(self.model.state_dict()) if has_folds else None
         borrowed = []
         if recipe.stages_from and self.state is None:
             borrowed = shared_stages(Path(recipe.stages_from), recipe, self.stages, data)
@@ -170,10 +173,13 @@ class Run:
     def train_stage(self, stage: Stage) -> None:
         """Train the remaining epochs of a stage, and keep the weights with the best validation return."""
         progress = self.progress
-        if progress.stage:
-            before = self.stages[progress.stage - 1]
+        if before := stage_before(self.stages, progress.stage):
             checkpoint.load_weights(self.model, self.folder.stage_weights(before.name))
-        training = StageTraining(self.recipe, self.evaluator, stage, progress.stage, self.data, self.folder)
+        elif self.start:
+            self.model.load_state_dict(self.start)
+        training = StageTraining(
+            self.recipe, self.evaluator, self.stages, progress.stage, self.data, self.folder
+        )
         if self.state is not None:
             training.load(self.state)
             self.state = None

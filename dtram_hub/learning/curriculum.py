@@ -1,6 +1,8 @@
 """The curriculum (section 3.4): encoder alone -> RAM with 2, 3, .. T steps -> DT-RAM.
 
 Each stage starts from the weights of the stage before. It trains only the parts of the model that it runs.
+Between encoder and RAM a recipe may have the stages of the folds, see `judges`. Each of them starts where the
+training starts, and no other stage starts from it.
 """
 
 import math
@@ -28,8 +30,8 @@ class Kind:
     """A kind of stage.
 
     Attributes:
-        name: the name of a stage, with a field for its number of steps.
-        title: the title of a stage in tables, with the same field.
+        name: the name of a stage, with a field for its number of steps, or for its fold.
+        title: the title of a stage in tables, with the same fields.
         subject: what a stage teaches the model, in words.
         lengths: the numbers of steps of the stages as a function of T, in order.
         dynamic: whether the stop policy decides.
@@ -48,6 +50,13 @@ class Kind:
 
 KINDS = {
     "encoder": Kind("encoder", "encoder alone", "what to answer", lambda most: [1], needs_context=True),
+    "folds": Kind(
+        "fold_{fold}",
+        "encoder, blind to fold {fold}",
+        "what to answer",
+        lambda most: [1],
+        needs_context=True,
+    ),
     "ram": Kind(
         "ram_{steps}",
         "RAM, {steps} steps",
@@ -111,30 +120,54 @@ class StageConfig:
 
 
 @dataclass
+class FoldsConfig(StageConfig):
+    """The recipe's section `stages.folds`: as `StageConfig`, for encoders that are blind to a part of train.
+
+    epochs: of each of them; 0, the default, has none.
+    count: K, the number of folds, 2 or more. One encoder is blind to each.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    epochs: int = 0
+    count: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_integer("count", self.count, 2)
+
+
+@dataclass
 class Stages:
     """The recipe's section `stages`, with one section for every key of KINDS, in the order of training."""
 
     encoder: StageConfig = field(default_factory=StageConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
     ram: StageConfig = field(default_factory=StageConfig)
     dtram: StageConfig = field(default_factory=StageConfig)
 
 
 @dataclass(kw_only=True)
 class Stage(StageConfig):
-    """One stage of a training: a key of KINDS, the number of steps, and the settings of its kind."""
+    """One stage of a training: a key of KINDS, the number of steps, and the settings of its kind.
+
+    fold: the number of the fold, from 1, to which the stage is blind; 0 for none.
+    """
 
     kind: str
     num_steps: int
+    fold: int = 0
 
     @property
     def name(self) -> str:
-        """The name in files and logs: encoder, ram_2, dtram."""
-        return KINDS[self.kind].name.format(steps=self.num_steps)
+        """The name in files and logs: encoder, fold_1, ram_2, dtram."""
+        return KINDS[self.kind].name.format(steps=self.num_steps, fold=self.fold)
 
     @property
     def title(self) -> str:
         """The title of its model in tables."""
-        return KINDS[self.kind].title.format(steps=self.num_steps)
+        return KINDS[self.kind].title.format(steps=self.num_steps, fold=self.fold)
 
     @property
     def dynamic(self) -> bool:
@@ -167,8 +200,18 @@ def plan_stages(
         if not curriculum and lengths:
             config, lengths = replace(config, epochs=config.epochs * len(lengths)), lengths[-1:]
         values = {key.name: getattr(config, key.name) for key in fields(StageConfig)}
-        stages += [Stage(kind=kind, num_steps=steps, **values) for steps in lengths]
+        folds = range(1, config.count + 1) if isinstance(config, FoldsConfig) else [0]
+        stages += [
+            Stage(kind=kind, num_steps=steps, fold=fold, **values) for steps in lengths for fold in folds
+        ]
     return stages
+
+
+def stage_before(stages: list[Stage], number: int) -> Stage | None:
+    """The stage whose weights stage `number` (from 0) starts from; None where the training starts."""
+    if stages[number].fold:
+        return None
+    return next((stage for stage in reversed(stages[:number]) if not stage.fold), None)
 
 
 def enter_stage(model: DTRAM, stage: Stage) -> None:

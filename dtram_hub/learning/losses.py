@@ -249,6 +249,7 @@ def dtram_loss(
     dynamic: bool,
     num_rollouts: int = 1,
     counts: Counts | None = None,
+    judged: Tensor | None = None,
 ) -> Loss:
     """The loss of one batch of rollouts (Eq. 5): classification, policies and baseline.
 
@@ -262,6 +263,7 @@ def dtram_loss(
         dynamic: whether the stops were sampled (DT-RAM); in a RAM only locations are.
         num_rollouts: M; the rollouts of one image are neighbours.
         counts: the divisors of the terms; those of this batch by default.
+        judged: (N, T, C), the answers that earn the rewards; those of the rollouts by default.
 
     Raises:
         ValueError: a label is out of range.
@@ -271,7 +273,8 @@ def dtram_loss(
     counts = counts or Counts.of(rollout.steps)
     taken = step_mask(rollout.steps, rollout.logits.shape[1])
     counted = taken if targets.weights is None else taken * targets.weights[:, None]
-    rewards = REWARDS[config.reward](rollout.logits.detach(), targets.labels)
+    answers = rollout.logits.detach() if judged is None else judged
+    rewards = REWARDS[config.reward](answers, targets.labels)
     returns = discounted_returns(delayed_rewards(rewards, rollout.steps), config.discount if dynamic else 1.0)
     before, after = rollout.baselines[:, :-1], rollout.baselines[:, 1:]
     error = baseline_loss(after, returns, taken, counts.steps)
@@ -287,7 +290,7 @@ def dtram_loss(
         stops = reinforce_loss(log_probs, returns - after, counts.rollouts)
         entropy = (stop_entropies(rollout.stop_logits) * counted)[:, :-1].sum() / counts.rollouts
         total = total + config.policy_weight * stops - config.entropy_weight * entropy
-    last = rollout.logits[torch.arange(len(taken)), rollout.steps - 1].argmax(-1)
+    last = answers[torch.arange(len(taken)), rollout.steps - 1].argmax(-1)
     return Loss(
         total=total,
         classification=classification.detach(),

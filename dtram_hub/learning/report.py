@@ -44,7 +44,7 @@ def write_report(
         folder: the folder of the run, with the weights of its stages.
         evaluator: its model takes the weights of each stage in turn, and keeps those of the last.
         data: the splits "test" and "validation".
-        stages: all stages, in order.
+        stages: all stages, in order. Those of the folds are not tested.
         facts: further entries of metrics.json.
         mean_steps: a budget of mean steps on validation, which sets the DT-RAM's stop threshold; None keeps
             the threshold.
@@ -55,7 +55,7 @@ def write_report(
     test, compute = data.splits["test"], count_compute(evaluator.model)
     rows: list[dict] = []
     curves: Curves = {}
-    for stage in stages:
+    for stage in (each for each in stages if not each.fold):
         set_steps(evaluator.model, stage)
         checkpoint.load_weights(evaluator.model, folder.stage_weights(stage.name))
         held_out = evaluator.full(data.splits["validation"])

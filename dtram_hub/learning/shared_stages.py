@@ -47,6 +47,11 @@ def shared_stages(source: Path, recipe: Recipe, stages: list[Stage], data: dict[
             f"this run starts with {stages[0].name}."
         )
     theirs, mine = asdict(read_recipe(folder.recipe_path)), asdict(recipe)
+    counts = [either["stages"]["folds"]["count"] for either in (theirs, mine)]
+    if any(stage.fold for stage in shared) and counts[0] != counts[1]:
+        raise ValueError(
+            f"stages_from={str(folder)!r}: that run has stages.folds.count={counts[0]}, this one {counts[1]}."
+        )
     unused = _unused(shared, theirs["model"], mine["model"])
     for either in (theirs, mine):
         either["model"] = {name: value for name, value in either["model"].items() if name not in unused}
@@ -89,7 +94,7 @@ def copy_stages(model: DTRAM, source: RunFolder, folder: RunFolder, stages: list
 
 def _unused(stages: list[Stage], theirs: dict, mine: dict) -> set[str]:
     """The arguments of the model in which two runs with these shared stages may differ."""
-    if any(stage.kind != "encoder" for stage in stages):
+    if any(stage.num_steps > 1 for stage in stages):
         return NOT_IN_RAM
     both = [ANSWERS[model.get("aggregate", DEFAULT_ANSWER)] for model in (theirs, mine)]
     return NOT_IN_RAM | NOT_IN_ENCODER | ({"aggregate"} if all(a.asks_first for a in both) else set())

@@ -26,11 +26,13 @@ from .averaging import Average
 from .curriculum import Stage, enter_stage, first_layers, location_std
 from .evaluation import Evaluator
 from .first_looks import keep_first_looks
+from .judges import blind_to, check_folds, find_judges
 from .losses import Loss
 from .mixing import MixConfig, mix
 from .optimizer import make_optimizer, rate_factor, set_learning_rate
 from .recipe import Recipe
 from .resume import load_state
+from .run_folder import RunFolder
 from .task import check_way, make_task
 
 # Spawn keys of seeds: for the noise of a batch, for what is drawn anew in an epoch, for mixing, and for all
@@ -44,24 +46,34 @@ class StageTraining:
     Args:
         recipe: that of the run.
         evaluator: with the model, which enters the stage, and the accelerator.
-        stage: the stage.
-        number: its number in the run, from 0.
+        stages: all stages of the run, in order.
+        number: that of the stage, from 0.
         data: the splits of the run.
-        folder: that of the run, named in errors.
+        folder: that of the run, with the weights of the stages before.
     """
 
     def __init__(
-        self, recipe: Recipe, evaluator: Evaluator, stage: Stage, number: int, data: Data, folder: object
+        self,
+        recipe: Recipe,
+        evaluator: Evaluator,
+        stages: list[Stage],
+        number: int,
+        data: Data,
+        folder: RunFolder,
     ):
+        stage = stages[number]
         self.recipe, self.stage, self.number, self.folder = recipe, stage, number, folder
         self.model, self.accelerator = evaluator.model, evaluator.accelerator
         self.split, self.classes = join(data.splits, stage.splits), len(data.class_names)
+        if stage.fold:
+            self.split = blind_to(self.split, stage.fold, recipe.stages.folds.count, recipe.seed)
         enter_stage(self.model, stage)
         task = make_task(self.model, recipe, stage, self._class_weights())
         optimizer = make_optimizer(self.model, recipe.optimizer, stage.learning_rate)
         self.first_looks = None
         if stage.epochs > 1 and not self.mixes:
             self.first_looks = keep_first_looks(evaluator, self.split, self.augmentation)
+        self.judges = find_judges(self.model, stage, stages, folder, self.split, recipe.seed)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
 
@@ -146,13 +158,14 @@ class StageTraining:
         images, labels = batch[0].to(accelerator.device), batch[1].to(accelerator.device)
         noise = self.draw_noise(epoch, number).to(accelerator.device)
         first = self.first_looks and self.first_looks.at(batch[2], accelerator.device)
+        judge = self.judges and self.judges.of(batch[2], accelerator.device)
         shares = None
         if self.mixes:
             seed = epoch_seed((*self._key(epoch), number, accelerator.process_index), MIX)
             images, shares = mix(self.recipe.mix, images, labels, self.classes, seed)  # type: ignore[arg-type]
             labels = shares.argmax(1)
         with accelerator.accumulate(self.task):
-            loss = self.task(images, labels, noise, std, first, shares)
+            loss = self.task(images, labels, noise, std, first, shares, judge)
             if not math.isfinite(loss.total.item()):
                 raise FloatingPointError(
                     f"the loss of stage {self.stage.name!r}, epoch {epoch + 1}, batch {number + 1} is not "
@@ -217,6 +230,7 @@ def check_stages(recipe: Recipe, model: DTRAM, stages: list[Stage], data: Data, 
             "accepted is 0."
         )
     check_way(model, recipe.loss)
+    check_folds(stages, data)
     for stage in stages:
         try:
             split = join(data.splits, stage.splits)

@@ -9,6 +9,7 @@ from ..checks import check_labels
 from ..models.dtram import DTRAM
 from ..models.records import Noise, Seen
 from .curriculum import Stage
+from .judges import Judge
 from .losses import Counts, Loss, LossConfig, Targets, dtram_loss
 from .policy_losses import WAYS
 from .recipe import Recipe
@@ -72,6 +73,7 @@ class Task(nn.Module):
         std: float | None = None,
         first: Seen | None = None,
         shares: Tensor | None = None,
+        judge: Judge | None = None,
     ) -> Loss:
         """The loss of sampled rollouts. The mean over processes is the loss of the whole batch.
 
@@ -82,6 +84,7 @@ class Task(nn.Module):
             std: standard deviation of the location policy; the model's own by default.
             first: the encoder's output for the context views, if it is known.
             shares: (B, C), the share of each class in images that are mixed; None for those of one class.
+            judge: whose answers earn the rewards; the model's own do by default.
 
         Raises:
             ValueError: a label is out of range, or images as in `DTRAM.rollout`.
@@ -102,6 +105,7 @@ class Task(nn.Module):
             dynamic=self.model.dynamic,
             num_rollouts=self.repeats,
             counts=counts_per_process(rollout.steps),
+            judged=None if judge is None else judge.logits(images, rollout.locations),
         )
 
     def _targets(self, labels: Tensor, shares: Tensor | None) -> Targets:
