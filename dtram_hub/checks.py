@@ -1,6 +1,7 @@
 """Checks of input. Each error is one sentence that names the argument, its value and the accepted values."""
 
 import difflib
+import math
 import reprlib
 from collections.abc import Iterable
 from typing import Any
@@ -33,10 +34,10 @@ def check_integer(name: str, value: Any, least: int, most: int | None = None) ->
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
-    """ValueError unless `value` is a number in [low, high], or in (low, high] when `open_low`."""
+    """ValueError unless `value` is a finite number in [low, high], or in (low, high] when `open_low`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (open_low and value == low):
-        accepted = f"{'(' if open_low else '['}{low}, {high}]"
+    if not is_number or not low <= value <= high or (open_low and value == low) or math.isinf(value):
+        accepted = f"{'(' if open_low else '['}{low}, {high}{')' if math.isinf(high) else ']'}"
         raise ValueError(f"{name}={short(value)} is not a number in {accepted}.")
 
 

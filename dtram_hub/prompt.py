@@ -31,10 +31,10 @@ def say(text: object, *, error: bool = False) -> None:
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Show warnings as sentences, without the line of code that gave them."""
+def plain_warnings(program: str = "dtram") -> Iterator[None]:
+    """Show warnings as sentences of the program, without the line of code that gave them."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: say(f"dtram: {message}", error=True)
+        warnings.showwarning = lambda message, *_, **__: say(f"{program}: {message}", error=True)
         yield
 
 
@@ -48,10 +48,12 @@ def ending_in_a_sentence(program: str, interrupted: str = "interrupted.") -> Ite
     """End a program after a mistake of its user with one sentence on stderr, in place of a traceback.
 
     The exit code is 1. After Ctrl-C or another signal it is 128 and the signal's number, and the sentence is
-    `interrupted`. A reader of stdout that has gone, such as `head`, needs no word.
+    `interrupted`. A reader of stdout that has gone, such as `head`, needs no word. Warnings become sentences,
+    too.
     """
     try:
-        yield
+        with plain_warnings(program):
+            yield
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

@@ -256,7 +256,7 @@ def test_a_source_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) 
         ({"crop": 0.0}, r"data\.crop=0\.0 is not a number in \(0, 1\]"),
         ({"colour": 2.0}, r"data\.colour=2\.0 is not a number in \[0, 1\]"),
         ({"distort": {"shfit": 2.0}}, r"data\.distort='shfit' is not one of 'shift', 'rotate', "),
-        ({"distort": {"bend": -2.0}}, r"data\.distort\.bend=-2\.0 is not a number in \[0, inf\]"),
+        ({"distort": {"bend": -2.0}}, r"data\.distort\.bend=-2\.0 is not a number in \[0, inf\)"),
         ({"test_fraction": 0.0}, r"data\.test_fraction=0\.0 is not a number in \(0, 0\.9\]"),
         ({"shuffle_buffer": 0}, r"data\.shuffle_buffer=0 is not an integer of at least 1"),
         ({"workers": -1}, r"data\.workers=-1 is not an integer of at least 0"),

@@ -1,6 +1,7 @@
 """What reaches the terminal and the disk: printable lines, unique names of files."""
 
 import unicodedata
+import warnings
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_an_interrupted_program_has_nothing_to_show(capsys: pytest.CaptureFixtur
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == "prog: interrupted.\n"
+
+
+def test_a_warning_is_a_sentence_of_the_program(capsys: pytest.CaptureFixture) -> None:
+    with ending_in_a_sentence("prog"):
+        warnings.warn("An image is small.", stacklevel=1)
+    assert capsys.readouterr().err == "prog: An image is small.\n"
 
 
 def names_of(*paths: str) -> list[str]:

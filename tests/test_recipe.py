@@ -1,7 +1,9 @@
 """Recipes: what is read, what is refused, and the order of the stages."""
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -37,14 +39,14 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
         ("model.num_step=3", "recipe key 'model.num_step' is unknown. Did you mean 'num_steps'?"),
         ("seed=soon", "recipe key 'seed': "),
         ("data.distort.shfit=2", "data.distort='shfit' is not one of 'shift', 'rotate', 'scale', 'bend'"),
-        ("data.distort.shift=-2", r"data.distort.shift=-2.0 is not a number in \[0, inf\]"),
+        ("data.distort.shift=-2", r"data.distort.shift=-2.0 is not a number in \[0, inf\)"),
         ("stages.ram.location_std=0.0", r"stages.ram.location_std=0.0 is not a number in \(0, 2\]"),
         ("batch_size=0", "batch_size=0 is not an integer of at least 1"),
         ("loss.discount=1.2", r"loss.discount=1.2 is not a number in \(0, 1\]"),
         ("loss.supervision=some", "loss.supervision='some' is not one of"),
         ("stages.dtram.reward=wrong", "stages.dtram.reward='wrong' is not one of 'correct', 'probability', "),
         ("loss.baseline=mean", "loss.baseline='mean' is not one of 'learned', 'leave_one_out'"),
-        ("optimizer.locations_rate=-1", r"optimizer.locations_rate=-1.0 is not a number in \[0, inf\]"),
+        ("optimizer.locations_rate=-1", r"optimizer.locations_rate=-1.0 is not a number in \[0, inf\)"),
         ("optimizer.name=lion", "optimizer.name='lion' is not one of 'sgd', 'adamw'"),
         ("precision=int8", "precision='int8'"),
         ("seed", "override 'seed' is not of the form key=value"),
@@ -53,6 +55,23 @@ def test_overrides_and_round_trip(tmp_path: Path) -> None:
 def test_bad_overrides_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_recipe(RECIPES[0], [override])
+
+
+def numbers(config: type, prefix: str = "") -> Iterator[str]:
+    """The keys of a section that hold one number, those of its sections included."""
+    kinds = get_type_hints(config)
+    for key in fields(config):
+        if is_dataclass(kinds[key.name]):
+            yield from numbers(kinds[key.name], f"{prefix}{key.name}.")
+        elif {int, float} & {kinds[key.name], *get_args(kinds[key.name])}:
+            yield f"{prefix}{key.name}"
+
+
+@pytest.mark.parametrize("key", list(numbers(Recipe)))
+def test_every_number_is_finite(key: str) -> None:
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(ValueError, match=key.rpartition(".")[2]):
+            read_recipe(RECIPES[0], [f"{key}=.{value}".replace(".-", "-.")])
 
 
 def test_leave_one_out_needs_rollouts() -> None:

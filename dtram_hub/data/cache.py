@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from huggingface_hub import constants
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .canvas import Form, content_or_nothing, decode_all
+from .canvas import Canvas, Form, content_or_nothing, decode_all
 
 logger = get_logger(__name__)
 CACHE = Path(constants.HF_HOME) / "dtram-canvases"
@@ -93,35 +95,53 @@ def _read(target: Path, notes: Path) -> tuple[Tensor, dict[int, str], dict[int, 
 
 
 def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> None:
-    shape, partial = (len(split), form.channels, form.side, form.side), target.with_suffix(".partial")
-    needed, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise ValueError(
-            f"data.cache={str(target.parent)!r} has {readable(free)} free, and the decoded {name} images "
-            f"take {readable(needed)}; accepted is a folder on a larger disk."
-        )
-    logger.info(
-        f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {target.parent}"
-    )
+    shape = (len(split), form.channels, form.side, form.side)
+    announce(split, name, int(np.prod(shape)), target.parent, "a folder on a larger disk")
     faults: dict[int, str] = {}
     warnings: dict[int, str] = {}
+    with whole_file(target) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for canvas in decoded(split, name, form, CHUNK, faults, warnings):
+            pixels = np.zeros(shape[1:], np.uint8) if canvas.fault else canvas.pixels
+            file.write(pixels.tobytes())
+        notes.write_text(json.dumps([faults, warnings], allow_nan=False))
+
+
+def announce(split: Dataset, name: str, needed: int, folder: Path, accepted: str) -> None:
+    """Say what is decoded; ValueError, with what is accepted, unless `folder` has room for `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"data.cache={str(folder)!r} has {readable(free)} free, and the decoded {name} images "
+            f"take {readable(needed)}; accepted is {accepted}."
+        )
+    logger.info(f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {folder}")
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name when the block ends; ValueError if the disk refuses anything."""
+    partial = target.with_suffix(".partial")
     try:
         # A write reports a full disk or quota. A write through a map would kill the process.
         with partial.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
-                files = split[start : start + CHUNK]["image"]
-                for i, canvas in enumerate(decode_all(files, form), start):
-                    pixels = np.zeros(shape[1:], np.uint8) if canvas.fault else canvas.pixels
-                    file.write(pixels.tobytes())
-                    faults |= {i: canvas.fault} if canvas.fault else {}
-                    warnings |= {i: canvas.warning} if canvas.warning else {}
-        notes.write_text(json.dumps([faults, warnings], allow_nan=False))
+            yield file
         os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise ValueError(f"data.cache={str(target.parent)!r} cannot be written ({error.strerror}).") from None
+
+
+def decoded(
+    split: Dataset, name: str, form: Form, chunk: int, faults: dict[int, str], warnings: dict[int, str]
+) -> Iterator[Canvas]:
+    """Decode the images of a split in order, `chunk` at a time, and note what is wrong with them by index."""
+    for start in tqdm(range(0, len(split), chunk), desc=name, leave=False, disable=None):
+        files = split[start : start + chunk]["image"]
+        for i, canvas in enumerate(decode_all(files, form), start):
+            faults |= {i: canvas.fault} if canvas.fault else {}
+            warnings |= {i: canvas.warning} if canvas.warning else {}
+            yield canvas
 
 
 def checksum_of(split: Dataset, form: Form) -> str:

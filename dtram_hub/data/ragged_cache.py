@@ -5,24 +5,19 @@ A large image has its smaller levels beside it, so that no view reads more than 
 
 import functools
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accelerate.logging import get_logger
 from datasets import Dataset
 from filelock import FileLock
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..images.pyramid import Pyramid, sizes_of_levels
 from ..images.ragged import Ragged
-from .cache import Canvases, checksum_of, folder_of, readable
-from .canvas import Form, decode_all, size_of
+from .cache import Canvases, announce, checksum_of, decoded, folder_of, whole_file
+from .canvas import Form, size_of
 
-logger = get_logger(__name__)
 CHUNK = 16  # images decoded at a time, which may be large
 
 
@@ -116,31 +111,14 @@ def _read(target: Path, notes: Path, form: Form) -> tuple[Photographs, dict[int,
 def _write(split: Dataset, name: str, form: Form, target: Path, notes: Path) -> None:
     expected = [size_of(file, form) for file in split["image"]]
     needed = form.channels * sum(h * w for size in expected for h, w in sizes_of_levels(size))
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise ValueError(
-            f"data.cache={str(target.parent)!r} has {readable(free)} free, and the decoded {name} images "
-            f"take {readable(needed)}; accepted is a folder on a larger disk, or an image_size."
-        )
-    logger.info(
-        f"data: decoding {len(split)} {name} images, once, into {readable(needed)} under {target.parent}"
-    )
+    announce(split, name, needed, target.parent, "a folder on a larger disk, or an image_size")
     faults: dict[int, str] = {}
     warnings: dict[int, str] = {}
-    sizes, partial = [], target.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            for start in tqdm(range(0, len(split), CHUNK), desc=name, leave=False, disable=None):
-                files = split[start : start + CHUNK]["image"]
-                for i, canvas in enumerate(decode_all(files, form), start):
-                    pixels = np.zeros((1, 1, form.channels), np.uint8) if canvas.fault else canvas.pixels
-                    for level in Pyramid([pixels]).levels:
-                        file.write(np.ascontiguousarray(level).tobytes())
-                    sizes.append(pixels.shape[:2])
-                    faults |= {i: canvas.fault} if canvas.fault else {}
-                    warnings |= {i: canvas.warning} if canvas.warning else {}
+    sizes = []
+    with whole_file(target) as file:
+        for canvas in decoded(split, name, form, CHUNK, faults, warnings):
+            pixels = np.zeros((1, 1, form.channels), np.uint8) if canvas.fault else canvas.pixels
+            for level in Pyramid([pixels]).levels:
+                file.write(np.ascontiguousarray(level).tobytes())
+            sizes.append(pixels.shape[:2])
         notes.write_text(json.dumps([sizes, faults, warnings], allow_nan=False))
-        os.replace(partial, target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ValueError(f"data.cache={str(target.parent)!r} cannot be written ({error.strerror}).") from None

@@ -68,7 +68,7 @@ class Ragged:
         """
         corners, sides = extents.corners.cpu(), extents.sides  # type: ignore[union-attr]
         rows = range(len(corners)) if rows is None else rows.tolist()
-        if mode == "bilinear":  # between pixels, so one more is read along each side
+        if not uniform.CROP_MODES[mode].whole_pixels:  # one pixel more is read along each side
             start = corners.floor()
             around = [side + 1 for side in sides]
             parts = [

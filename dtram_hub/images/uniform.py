@@ -1,5 +1,8 @@
 """Views of images of one size, which are one tensor."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,15 +21,14 @@ def cut(
         images: (B, C, H, W), of any dtype.
         extents: the windows, all with the same sides.
         size: side of the views in pixels.
-        mode: "exact" copies whole pixels. "bilinear" interpolates between pixels and has gradients to the
-            corners.
+        mode: a key of CROP_MODES.
         rows: (N,) int64, the image of each window; None where N = B and window i lies in image i.
 
     Returns:
         Values (N, C, size, size), differentiable in `images`. Integers that are copied keep their dtype.
     """
     if isinstance(extents.corners, Tensor):
-        crop, inside = CROP_MODES[mode], False
+        crop, inside = CROP_MODES[mode].crop, False
     else:
         crop, inside = _slice, _lies_inside(images, extents)
     covered = None
@@ -94,4 +96,17 @@ def sample(images: Tensor, extents: Extents, rows: Tensor | None) -> Tensor:
     return sampled.to(images.dtype) if images.is_floating_point() else sampled
 
 
-CROP_MODES = {"exact": copy, "bilinear": sample}
+@dataclass(frozen=True)
+class CropMode:
+    """How windows with corners of their own are cut.
+
+    crop: a function of images (B, C, H, W), of N windows and of the image of each.
+    whole_pixels: whether corners are ints.
+    """
+
+    crop: Callable[[Tensor, Extents, Tensor | None], Tensor]
+    whole_pixels: bool
+
+
+# "exact" copies whole pixels. "bilinear" interpolates between pixels, and has gradients to the corners.
+CROP_MODES = {"exact": CropMode(copy, whole_pixels=True), "bilinear": CropMode(sample, whole_pixels=False)}

@@ -27,7 +27,7 @@ class LossConfig:
     discount: gamma of Eq. 7, in (0, 1]. A smaller gamma makes every step more expensive. The return of a RAM
         is not discounted, because a RAM does not choose its number of steps.
     supervision: the steps whose answers are trained, see `classification_loss`.
-    policy_weight: weight of the losses of both policies.
+    policy_weight: weight of the losses of both policies, like all weights >= 0.
     baseline_weight: weight of the baseline's squared error.
     entropy_weight: weight of the entropy of stop decisions, which keeps both actions in the sample.
     glimpse_weight: weight of the cross-entropy of the glimpses alone, for answers that have one. Without this
@@ -62,6 +62,8 @@ class LossConfig:
     def __post_init__(self):
         check_number("discount", self.discount, 0, 1, open_low=True)
         check_choice("supervision", self.supervision, SUPERVISIONS)
+        for name in ("policy_weight", "baseline_weight", "entropy_weight", "glimpse_weight"):
+            check_number(name, getattr(self, name), 0, math.inf)
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_choice("reward", self.reward, REWARDS)
         check_choice("baseline", self.baseline, BASELINES)

@@ -7,7 +7,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from ..checks import check_choice, check_number
+from ..checks import check_choice, check_integer, check_number
 from ..models.dtram import DTRAM
 
 
@@ -16,12 +16,12 @@ class OptimizerConfig:
     """The recipe's section `optimizer`.
 
     name: a key of OPTIMIZERS.
-    momentum: momentum of SGD.
-    weight_decay: weight decay; biases, norms and the model's `no_weight_decay()` are not decayed.
+    momentum: momentum of SGD, in [0, 1].
+    weight_decay: weight decay, >= 0; biases, norms and the model's `no_weight_decay()` are not decayed.
     schedule: a key of SCHEDULES.
     warmup: the share of a stage in which the learning rate rises from zero, in [0, 1].
-    step_epochs, step_factor: settings of the schedule "step".
-    clip_norm: the largest norm of the gradient; None for no limit.
+    step_epochs, step_factor: settings of the schedule "step", >= 1 and in [0, 1].
+    clip_norm: the largest norm of the gradient; None or 0 for no limit.
     locator_rate: factor of the learning rate for the location policy's linear layer, >= 0.
     locations_rate: factor of the learning rate for the locations of the steps, >= 0.
     layer_decay: factor of the learning rate from each layer of the encoder to the one below, in (0, 1].
@@ -45,9 +45,13 @@ class OptimizerConfig:
     def __post_init__(self):
         check_choice("name", self.name, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
-        check_number("warmup", self.warmup, 0, 1)
+        for name in ("momentum", "warmup", "step_factor"):
+            check_number(name, getattr(self, name), 0, 1)
+        check_integer("step_epochs", self.step_epochs, 1)
+        if self.clip_norm is not None:
+            check_number("clip_norm", self.clip_norm, 0, math.inf)
         check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
-        for name in ("locator_rate", "locations_rate"):
+        for name in ("weight_decay", "locator_rate", "locations_rate"):
             check_number(name, getattr(self, name), 0, math.inf)
 
 

@@ -5,6 +5,7 @@ checks values. `training/recipes/digits.yaml` explains every key.
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -82,6 +83,7 @@ class Recipe:
         if self.model.get("image_size", NATIVE) is None:
             self.model["image_size"] = NATIVE
         check_choice("precision", self.precision, ("no", "bf16", "fp16"))
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         for name in ("batch_size", "accumulation", "num_rollouts"):
             check_integer(name, getattr(self, name), 1)
         for name in ("threads", "patience"):
@@ -93,7 +95,7 @@ class Recipe:
                 f"loss.baseline='leave_one_out' needs num_rollouts of 2 or more, not {self.num_rollouts}."
             )
         if self.mean_steps is not None:
-            check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", self.mean_steps))
+            check_number("mean_steps", self.mean_steps, 1, self.model.get("num_steps", math.inf))
         if self.init_from and self.stages_from:
             raise ValueError(
                 f"init_from={self.init_from!r} and stages_from={self.stages_from!r} both give the weights to "

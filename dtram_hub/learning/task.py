@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..checks import check_labels
+from ..images.uniform import CROP_MODES
 from ..models.dtram import DTRAM
 from ..models.records import Noise, Seen
 from .curriculum import Stage
@@ -147,5 +148,5 @@ def check_way(model: DTRAM, loss: LossConfig) -> None:
         raise ValueError(
             f"loss.where={loss.where!r} needs a policy that scores places, such as locator='attend'."
         )
-    if way.through_views and model.crop_mode != "bilinear":
+    if way.through_views and CROP_MODES[model.crop_mode].whole_pixels:
         raise ValueError(f"loss.where={loss.where!r} needs crop_mode='bilinear', not {model.crop_mode!r}.")

@@ -62,11 +62,11 @@ def glimpse_extents(sizes: Sizes, locations: Tensor, crop: int, mode: str = "exa
         sizes: height and width of the images, or (N, 2), of the image of each location.
         locations: (N, 2) floats in [-1, 1], (y, x).
         crop: side of the windows in pixels.
-        mode: "exact" rounds each corner to whole pixels, halves always up: equal steps of the location then
-            move the window equally. "bilinear" does not round.
+        mode: a key of `uniform.CROP_MODES`. One of whole pixels rounds each corner, halves always up: equal
+            steps of the location then move the window equally.
     """
     half = torch.as_tensor(sizes, device=locations.device) / 2
-    if mode == "exact":
+    if uniform.CROP_MODES[mode].whole_pixels:
         corners = torch.addcmul(half + (1 - crop) / 2, locations.float(), half).floor().long()
     else:
         corners = torch.addcmul((half - crop / 2).to(locations), locations, half.to(locations))
@@ -136,8 +136,7 @@ def views(
         images: floats that are normalised, stored pixels, or images of different sizes.
         extents: the windows.
         size: side of the views in pixels.
-        mode: "exact" copies whole pixels. "bilinear" interpolates between pixels and has gradients to the
-            corners.
+        mode: a key of `uniform.CROP_MODES`.
         rows: (N,) int64, the image of each window; None where N = B and window i lies in image i.
         normalise: for stored pixels.
 

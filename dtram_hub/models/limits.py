@@ -44,7 +44,7 @@ class Limits:
         most = model.num_steps if max_steps is None else max_steps
         check_number("stop_threshold", threshold, 0, 1)
         check_integer("max_steps", most, 1)
-        if deadline is not None:
+        if deadline not in (None, math.inf):
             check_number("deadline", deadline, 0, math.inf, open_low=True)
         if mean_steps is not None:
             check_number("mean_steps", mean_steps, 1, most)
