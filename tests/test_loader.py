@@ -1,11 +1,14 @@
 """The loader: an epoch is a function of its key, whatever the number of processes and of workers."""
 
+import signal
+
 import pytest
 import torch
 
 from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.loader import epoch_draws, train_loader
 from dtram_hub.data.splits import Joined, Split
+from dtram_hub.learning.interrupt import ENDING
 
 KEY = (3, 1, 4)
 CHANGES = Augmentation(
@@ -119,3 +122,17 @@ def test_joined_splits_are_shuffled_together() -> None:
     assert 5 < (order[:24] < 30).sum() < 19
     whole = Split(torch.cat([split.canvases, other.canvases]), torch.arange(50))
     assert_equal(batches, epoch(whole, augmentation=CHANGES))
+
+
+class Watched(Split):
+    """Its pixels are 1 where its process ignores the signals that end a training, else 0."""
+
+    def at(self, index: torch.Tensor) -> torch.Tensor:
+        ignored = all(signal.getsignal(number) is signal.SIG_IGN for number in ENDING)
+        return torch.full((len(index), 1, 2, 2), ignored, dtype=torch.uint8)
+
+
+def test_only_workers_leave_signals_to_the_training() -> None:
+    split = Watched(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
+    for workers in (0, 1):
+        assert all((images == workers).all() for images, *_ in epoch(split, 2, workers=workers))

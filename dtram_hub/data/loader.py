@@ -5,6 +5,7 @@ epoch). They do not depend on the numbers of processes and workers, so a resumed
 """
 
 import itertools
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,7 @@ def train_loader(
         "num_workers": workers,
         "pin_memory": pin_memory,
         "generator": torch.Generator(),
+        "worker_init_fn": leave_signals,
     }
     if isinstance(split, Stream):
         return DataLoader(
@@ -79,6 +81,17 @@ def train_loader(
         collate_fn=_as_it_is,
         **common,
     )
+
+
+def leave_signals(worker: int) -> None:
+    """Let a worker ignore the signals that end a training.
+
+    A terminal or a launcher sends them to all processes. The training process asks its workers to end, and
+    takes one that ended by itself for a crash.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def epoch_draws(key: tuple[int, ...], num_images: int, columns: int) -> Tensor:
