@@ -28,6 +28,7 @@ SECTIONS = {
     "stages",
     "optimizer",
     "stages.encoder",
+    "stages.folds",
     "stages.ram",
     "stages.dtram",
 }
