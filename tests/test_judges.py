@@ -140,6 +140,7 @@ def test_a_run_that_is_stopped_between_its_folds_goes_on_to_the_same_weights(tmp
         (["stages.folds.count=1"], "count=1 is not an integer of at least 2"),
         (["stages.folds.split=train+closeup"], r"split='train\+closeup': .*accepted is one split"),
         (["stages.ram.split=validation"], "no policy learns on split='train'"),
+        (["accumulation=2"], "accumulation=2 is more than the 1 batches in an epoch of stage 'fold_1'"),
         (["stages.ram.freeze=nothing"], "stages.ram.freeze='nothing'.* accepted is 'answers'"),
     ],
 )

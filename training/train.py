@@ -28,6 +28,7 @@ from dtram_hub.learning.curriculum import Stage, plan_stages, stage_before
 from dtram_hub.learning.epoch_log import line, seconds_left
 from dtram_hub.learning.evaluation import Evaluator
 from dtram_hub.learning.interrupt import end_on_signals, end_with_launcher
+from dtram_hub.learning.judges import images_of
 from dtram_hub.learning.machine import (
     count_machine,
     describe_machine,
@@ -228,7 +229,7 @@ class Run:
 
     def log(self, stage: Stage, epoch: int, scores: dict[str, float], taken: float) -> None:
         """Log the scores of an epoch to the trackers and to the screen."""
-        images = [sum(len(self.data.splits[name]) for name in each.splits) for each in self.stages]
+        images = [len(images_of(each, self.data, self.recipe)) for each in self.stages]
         left = seconds_left(self.stages, images, self.progress.stage, epoch + 1, taken)
         values = scores | {"seconds_left": left}
         self.accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=epoch)

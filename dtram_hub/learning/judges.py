@@ -19,6 +19,7 @@ from ..models import checkpoint
 from ..models.dtram import DTRAM
 from ..models.glimpse import Images
 from .curriculum import Stage
+from .recipe import Recipe
 from .run_folder import RunFolder
 
 
@@ -44,6 +45,12 @@ def blind_to(split: Split | Joined | Stream, fold: int, count: int, seed: int) -
     """The images of a split without those of a fold; arguments as in `fold_of`, errors as in `one_split`."""
     whole = one_split(split)
     return whole.take(fold_of(whole.labels, count, seed) != fold)
+
+
+def images_of(stage: Stage, data: Data, recipe: Recipe) -> Split | Joined | Stream:
+    """The images of a stage: those that its `split` names, without those of its fold; errors as in `join`."""
+    whole = join(data.splits, stage.splits)
+    return blind_to(whole, stage.fold, recipe.stages.folds.count, recipe.seed) if stage.fold else whole
 
 
 def one_split(split: Split | Joined | Stream) -> Split:
@@ -93,7 +100,7 @@ class Judges:
     """The models that are blind to a fold each, for the images of one split.
 
     Args:
-        model: that of the stage, which the judges resemble in all but their weights.
+        model: that of the stage, on its device. The judges resemble it in all but their weights.
         weights: the weights of the folds 1..K.
         labels: (N,) int64, of the images of the split.
         seed: as in `fold_of`.
@@ -106,8 +113,8 @@ class Judges:
             checkpoint.load_weights(blind, path)
 
     def of(self, index: Tensor, device: torch.device) -> Judge:
-        """The judge of the images at `index` (B,) int64 of the split."""
-        return Judge([model.to(device) for model in self.models], self.folds[index].to(device))
+        """The judge of the images at `index` (B,) int64 of the split, on the device of the models."""
+        return Judge(self.models, self.folds[index].to(device))
 
 
 def find_judges(

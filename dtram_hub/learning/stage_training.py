@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..data.augment import Augmentation
 from ..data.balance import Resampled, class_shares, class_weights
 from ..data.loader import Batch, Loaded, epoch_seed, train_loader
-from ..data.splits import Data, join
+from ..data.splits import Data
 from ..data.streaming import Stream
 from ..models.dtram import DTRAM
 from ..models.records import Noise
@@ -26,7 +26,7 @@ from .averaging import Average
 from .curriculum import Stage, enter_stage, first_layers, location_std
 from .evaluation import Evaluator
 from .first_looks import keep_first_looks
-from .judges import blind_to, check_folds, find_judges
+from .judges import check_folds, find_judges, images_of
 from .losses import Loss
 from .mixing import MixConfig, mix
 from .optimizer import make_optimizer, rate_factor, set_learning_rate
@@ -64,17 +64,15 @@ class StageTraining:
         stage = stages[number]
         self.recipe, self.stage, self.number, self.folder = recipe, stage, number, folder
         self.model, self.accelerator = evaluator.model, evaluator.accelerator
-        self.split, self.classes = join(data.splits, stage.splits), len(data.class_names)
-        if stage.fold:
-            self.split = blind_to(self.split, stage.fold, recipe.stages.folds.count, recipe.seed)
+        self.split, self.classes = images_of(stage, data, recipe), len(data.class_names)
         enter_stage(self.model, stage)
         task = make_task(self.model, recipe, stage, self._class_weights())
         optimizer = make_optimizer(self.model, recipe.optimizer, stage.learning_rate)
         self.first_looks = None
         if stage.epochs > 1 and not self.mixes:
             self.first_looks = keep_first_looks(evaluator, self.split, self.augmentation)
-        self.judges = find_judges(self.model, stage, stages, folder, self.split, recipe.seed)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.judges = find_judges(self.model, stage, stages, folder, self.split, recipe.seed)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
 
     @property
@@ -233,7 +231,7 @@ def check_stages(recipe: Recipe, model: DTRAM, stages: list[Stage], data: Data, 
     check_folds(stages, data)
     for stage in stages:
         try:
-            split = join(data.splits, stage.splits)
+            split = images_of(stage, data, recipe)
             for encoder in model.encoders:
                 first_layers(encoder, stage.freeze_layers)
         except ValueError as error:
