@@ -56,8 +56,9 @@ def hub() -> LoopbackHub:
 
 def make_undecided(model: DTRAM, images: torch.Tensor) -> DTRAM:
     """Random heads, and a stop policy that stops half of `images` after the first look."""
-    policy = model.locator.query if model.locator.needs_map else model.locator.linear
-    for module in (model.stopper.net[-1], policy, model.head):
+    names = ("linear", "query", "of_cell", "of_hidden")
+    policy = [part for name, part in model.locator.named_children() if name in names]
+    for module in (model.stopper.net[-1], *policy, model.head):
         torch.nn.init.normal_(module.weight)
     with torch.no_grad():
         model.stopper.net[-1].bias -= model.rollout(images).stop_logits[:, 0].median()

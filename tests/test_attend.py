@@ -33,8 +33,9 @@ def planned(model: DTRAM, images: torch.Tensor) -> tuple[State, tuple[torch.Tens
     return state, model.locator.plan(state)
 
 
-def test_samples_fit_the_density_and_its_gradients_fit_differences() -> None:
-    model, images, std = build(), torch.randn(1, 3, 96, 96), 0.2
+@pytest.mark.parametrize("locator", ["attend", "aim"])
+def test_samples_fit_the_density_and_its_gradients_fit_differences(locator: str) -> None:
+    model, images, std = build(locator=locator), torch.randn(1, 3, 96, 96), 0.2
     model.requires_grad_(False)
     _, plan = planned(model, images)
     wide = tuple(part.expand(40_000, *part.shape[1:]) for part in plan)
@@ -47,10 +48,10 @@ def test_samples_fit_the_density_and_its_gradients_fit_differences() -> None:
 
     scores, centres, point = plan[0].double(), plan[1].double(), found[:1].double()
 
-    def log_prob(values: torch.Tensor) -> torch.Tensor:
-        return model.locator.distribution((values, centres), std).log_prob(point).sum()
+    def log_prob(*values: torch.Tensor) -> torch.Tensor:
+        return model.locator.distribution(values, std).log_prob(point).sum()
 
-    assert torch.autograd.gradcheck(log_prob, scores.requires_grad_(True))
+    assert torch.autograd.gradcheck(log_prob, (scores.requires_grad_(True), centres.requires_grad_(True)))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -72,6 +73,28 @@ def test_greedy_glimpses_go_to_the_best_cell_that_none_has_covered(backbone: str
         rollout, found = model.rollout(images), model.predict(images, stop_threshold=1.0)
     torch.testing.assert_close(found.locations, rollout.locations, equal_nan=True, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.logits, rollout.logits[:, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_glimpse_may_lie_aside_of_its_cells_centre_which_it_covers() -> None:
+    model, images = build(locator="aim", num_steps=6), torch.randn(6, 3, 96, 96)
+    locator, rows = model.locator, torch.arange(6)
+    state, (scores, points) = planned(model, images)
+    of_cell, _, centres, _, reach, *_ = state.fixed
+    aside = torch.tanh(of_cell + locator.of_hidden(state.hidden)[:, None])
+    assert 0.01 < aside.abs().mean() < 0.99
+    torch.testing.assert_close(points, centres + 0.99 * 32 / 96 * aside)
+    for parameter in locator.of_hidden.parameters():
+        torch.nn.init.constant_(parameter, 20.0)  # tanh is 1, as far aside as may be
+    with torch.no_grad():
+        for _ in range(3):
+            scores, _ = locator.plan(state)
+            location = model.best_location(state)
+            assert location.abs().max() <= 1
+            assert covers(location, centres, reach)[rows, scores.argmax(1)].all()
+            state = model.advance(images, state, location)
+    locator.reset()
+    _, points = planned(model, images)[1]
+    assert torch.equal(points, centres)
 
 
 def test_shares_are_the_posterior_of_the_place() -> None:

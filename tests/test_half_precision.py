@@ -38,7 +38,7 @@ def test_half_precision_on_a_cpu_answers_as_single(dtype: torch.dtype, change: d
     assert model.encoder.conv1[0].weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("locator", ["shared", "stepwise", "attend"])
+@pytest.mark.parametrize("locator", ["shared", "stepwise", "attend", "aim"])
 def test_the_location_policy_learns_under_autocast(locator: str) -> None:
     """Autocast may keep a weight that was cast without a gradient, when the location was chosen."""
     sizes = {"num_steps": 3, "image_size": 48, "context": "resize", "context_size": 32, "glimpse_crop": 16}
@@ -48,5 +48,5 @@ def test_the_location_policy_learns_under_autocast(locator: str) -> None:
         weights = torch.arange(12.0).view(4, 3)  # rollouts of the same sign could cancel out
         loss = (rollout.location_log_probs * weights).sum()
     loss.backward()
-    policy = model.locator.query if locator == "attend" else model.locator.linear
+    policy = model.locator.query if model.locator.needs_map else model.locator.linear
     assert policy.weight.grad.abs().sum() > 0

@@ -46,7 +46,7 @@ def test_a_place_has_the_score_of_the_nearest_free_cell() -> None:
     assert policy.score((torch.full((1, 3), OUTSIDE), centres), torch.zeros(1, 2)).item() == 0
 
 
-@pytest.mark.parametrize("locator", ["shared", "stepwise", "attend"])
+@pytest.mark.parametrize("locator", ["shared", "stepwise", "attend", "aim"])
 def test_the_mean_of_a_policy_is_the_mean_of_its_samples(locator: str) -> None:
     model = build(locator)
     images = torch.rand(1, 3, 96, 96)

@@ -31,7 +31,12 @@ CHANGES = [
     *({"aggregate": "last"}, {"aggregate": "average"}, {"location_std": 0.4}, {"locator": "stepwise"}),
     *({"location_input": True}, {"dynamic": False}, {"stopper": "margin"}, {"stopper": "linear"}),
     *({"stop_threshold": 0.9}, {"crop_mode": "bilinear"}, {"drop_rate": 0.25}, {"drop_path_rate": 0.1}),
-    *({"locator": "attend"}, {"aggregate": "evidence"}, {"locator": "attend", "aggregate": "evidence"}),
+    *(
+        {"locator": "attend"},
+        {"locator": "aim"},
+        {"aggregate": "evidence"},
+        {"locator": "attend", "aggregate": "evidence"},
+    ),
     *({"context_encoder": "own", "aggregate": "evidence"}, {"context": "fit"}, {"image_size": "native"}),
     {"levels": [0, 4095]},
 ]

@@ -64,7 +64,7 @@ def test_what_trains_in_a_stage_gets_a_gradient_and_nothing_else_does(
     assert learning == ({"baseline"} | own if freeze == "answers" else expected)
 
 
-@pytest.mark.parametrize(("kind", "freeze"), itertools.product(STAGES, FREEZES))
+@pytest.mark.parametrize(("kind", "freeze"), list(itertools.product(STAGES, FREEZES)))
 def test_an_encoder_of_the_contexts_own_trains_in_its_stages(kind: str, freeze: str) -> None:
     model = build("attend", aggregate="evidence", context_encoder="own")
     enter_stage(model, Stage(kind=kind, num_steps=STAGES[kind], freeze=freeze))

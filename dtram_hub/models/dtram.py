@@ -57,7 +57,8 @@ class DTRAM(TimmModel):
         location_std: fixed standard deviation of the location policy, in (0, 2]; 1 is half the image.
         locator: the location policy. "shared" is one linear layer of h_t (the paper). "stepwise" adds to the
             layer, which starts at zero, a location for each step. "attend" chooses a cell of the encoder's
-            feature map, and remembers where it has looked.
+            feature map, and remembers where it has looked. "aim" looks near the cell's centre, where it
+            learns to, for first looks of few cells.
         location_input: whether the model reads the location of each glimpse. The encoder reads the location
             if it can, otherwise the core.
         dynamic: whether the stop policy decides; without it every image takes T steps (RAM).

@@ -5,6 +5,7 @@ plan by tensor operations alone, so that it exports and compiles. Training reads
 object.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from .glimpse import covers
 from .records import Seen, State
 
 KEY_WIDTH = 32
+REACH = 3  # the place of a glimpse's reach in what `Attend` keeps fixed
+FARTHEST = 0.99  # of the reach of a glimpse; at the whole reach rounding decides what is covered
 OUTSIDE = -1e4  # the score of a cell that cannot be chosen; minus infinity would make gradients NaN
 
 
@@ -250,7 +253,55 @@ class Attend(LocationPolicy):
         return {"query": "locator_rate", "key": "locator_rate"}
 
 
-LOCATORS: dict[str, type[LocationPolicy]] = {"shared": Shared, "stepwise": Stepwise, "attend": Attend}
+class Aim(Attend):
+    """As `Attend`, with a Gaussian around a point near the centre of the chosen cell.
+
+    The point lies within the reach of a glimpse, so a glimpse there covers the centre. It is the centre plus
+    the reach times tanh of a linear layer of the cell and of h, which starts at zero. A first look of few
+    pixels has cells as large as a glimpse or larger. The centres alone are then too few places.
+
+    fixed: the layer's part of each cell (N, L, 2), then those of `Attend`.
+    """
+
+    def __init__(self, around: Surroundings):
+        super().__init__(around)
+        self.of_cell = nn.Linear(around.map_channels, 2, bias=False)
+        self.of_hidden = nn.Linear(around.hidden_size, 2)
+        self.reset()
+
+    def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        fixed, memory = super().look_at(seen)
+        return (self.of_cell(F.layer_norm(seen.cells, seen.cells.shape[-1:])), *fixed), memory
+
+    def plan(self, state: State) -> tuple[Tensor, Tensor]:
+        """Scores of the cells (.., N, L), and the point of each cell (.., N, L, 2), both float32."""
+        of_cell, *fixed = state.fixed
+        scores, centres = super().plan(replace(state, fixed=tuple(fixed)))
+        aside = (of_cell + self.of_hidden(state.hidden)[..., None, :]).float().tanh()
+        return scores, centres + FARTHEST * fixed[REACH] * aside
+
+    def greedy(self, plan: tuple[Tensor, ...]) -> Tensor:
+        return super().greedy(plan).clamp(-1, 1)
+
+    def remember(self, state: State, location: Tensor) -> tuple[Tensor, ...]:
+        return super().remember(replace(state, fixed=state.fixed[1:]), location)
+
+    def reset(self) -> None:
+        super().reset()
+        for name, parameter in self.named_parameters():
+            if name.startswith("of_"):
+                nn.init.zeros_(parameter)
+
+    def rates(self) -> dict[str, str]:
+        return super().rates() | {"of_cell": "locator_rate", "of_hidden": "locator_rate"}
+
+
+LOCATORS: dict[str, type[LocationPolicy]] = {
+    "shared": Shared,
+    "stepwise": Stepwise,
+    "attend": Attend,
+    "aim": Aim,
+}
 
 
 def shares(evidence: Tensor, free: Tensor, own: Tensor) -> Tensor:
