@@ -16,7 +16,10 @@ LONGEST_FILE, LONGEST_FUNCTION = 350, 60
 # From the ground up. A module imports from its own room and from the floors below. So the model can be read
 # without the data, and a card without the program. The lowest floor knows nothing of ours.
 FLOORS = [
-    {f"dtram_hub.{name}" for name in ("checks", "files", "bundled", "moved", "output_names", "prompt")},
+    {
+        f"dtram_hub.{name}"
+        for name in ("checks", "files", "bundled", "freed_memory", "moved", "output_names", "prompt")
+    },
     {"dtram_hub.plots", "dtram_hub.images"},  # draws plain tensors and numbers; reads views of images
     {"dtram_hub.models", "dtram_hub.data"},  # what timm builds; what it is shown
     {"dtram_hub.inference"},  # spends a budget of steps

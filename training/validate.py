@@ -24,7 +24,7 @@ from dtram_hub.inference.answers import class_names
 from dtram_hub.learning.budget_rows import rows_of
 from dtram_hub.learning.class_metrics import class_metrics, sentences
 from dtram_hub.learning.evaluation import Evaluator, FullPass
-from dtram_hub.learning.machine import join_processes, set_threads
+from dtram_hub.learning.machine import join_processes, set_up_cpu
 from dtram_hub.learning.messages import show_messages
 from dtram_hub.learning.recipe import load_split, read_recipe, split_words
 from dtram_hub.models import checkpoint
@@ -60,7 +60,7 @@ def validate(args: argparse.Namespace) -> None:
     data = load_split(recipe, split, model.pretrained_cfg["mean"])
     check_classes(folder, model, data)
     accelerator = join_processes()
-    set_threads(accelerator, recipe.threads)
+    set_up_cpu(accelerator, recipe.threads)
     evaluator = Evaluator(model.to(accelerator.device), accelerator, batch_size, shows_progress=True)
     seen = evaluator.full(data.splits[split])
     seen = without_faults(seen, data.splits[split], accelerator)

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from torch import distributed
 
 from ..checks import check_choice
+from ..freed_memory import keep_freed_memory
 from .recipe import Recipe
 
 LOST = re.compile("connection (closed|reset|refused)|broken pipe|timed out|gloo|nccl", re.IGNORECASE)
@@ -44,7 +45,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     world = accelerator.num_processes
     if recipe.batch_size % world:
         raise ValueError(f"batch_size={recipe.batch_size} is not divisible by {world} processes.")
-    set_threads(accelerator, recipe.threads)
+    set_up_cpu(accelerator, recipe.threads)
     return accelerator
 
 
@@ -99,11 +100,12 @@ def telling_of_lost_processes() -> Iterator[None]:
         ) from error
 
 
-def set_threads(accelerator: Accelerator, threads: int | None) -> None:
-    """Set the number of CPU threads of this process; a share of all processors by default."""
+def set_up_cpu(accelerator: Accelerator, threads: int | None) -> None:
+    """Set the number of CPU threads, a share of all processors by default, and keep freed memory."""
     if accelerator.device.type == "cpu":
         # accelerate's launcher sets one thread by default.
         torch.set_num_threads(threads or max(1, os.cpu_count() // accelerator.num_processes))
+        keep_freed_memory()
 
 
 def check_trackers(names: list[str]) -> None:
