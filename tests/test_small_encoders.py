@@ -45,3 +45,21 @@ def test_the_location_is_told_to_the_encoder_or_to_the_core_but_not_to_both() ->
         # On a blank image every glimpse looks the same: only being told makes a difference.
         features = model.see(torch.zeros(2, 1, 20, 20), torch.tensor([[-0.5, 0.0], [0.5, 0.3]])).features
         assert torch.equal(features[0], features[1]) == (backbone != "glimpse_mlp" or not told)
+
+
+def test_the_maps_of_the_convolutional_encoder_are_what_its_features_come_from() -> None:
+    net, views = timm.create_model("glimpse_convnet", img_size=16).eval(), torch.rand(3, 1, 16, 16)
+    features, (fine, coarse) = net.forward_intermediates(views)
+    assert fine.shape == (3, 32, 8, 8)
+    assert torch.equal(features, coarse)
+    assert torch.equal(net.fc(coarse.flatten(1)).relu(), net.forward_head(features, pre_logits=True))
+    assert torch.equal(net.forward_intermediates(views, [0], intermediates_only=True)[0], fine)
+    moved = views.roll(4, 3)
+    moved[..., :4] = 0
+    views[..., -4:] = 0
+    first, second = (net.forward_features(side)[..., :, 1:-1] for side in (views, moved))
+    torch.testing.assert_close(second[..., 1:], first[..., :-1])  # a cell is 4 pixels wide
+    assert [found.shape[1:] for found in timm.create_model("glimpse_convnet", features_only=True)(views)] == [
+        (32, 8, 8),
+        (32, 4, 4),
+    ]

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 
@@ -32,9 +33,29 @@ class GlimpseConvNet(nn.Module):
         self.conv3 = nn.Conv2d(widths[1], widths[1], 3, stride=2, padding=1)
         self.fc = nn.Linear(widths[1] * side * side, num_features)
         self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+        self.feature_info = [
+            {"num_chs": widths[1], "reduction": 2, "module": "conv2"},
+            {"num_chs": widths[1], "reduction": 4, "module": "conv3"},
+        ]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.conv3(self.conv2(self.conv1(x).relu()).relu()).relu()
+        return self.forward_intermediates(x, intermediates_only=True)[-1]
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The features and the maps (N, K, h, w) at `indices` of `feature_info`; arguments as in timm."""
+        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        fine = self.conv2(self.conv1(x).relu()).relu()
+        maps = [fine, self.conv3(fine).relu()]
+        found = [maps[index] for index in taken]
+        return found if intermediates_only else (maps[-1], found)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.fc(x.flatten(1)).relu()
@@ -107,7 +128,8 @@ default_cfgs = generate_default_cfgs({"glimpse_convnet": _cfg(12, "conv1"), "gli
 
 @register_model
 def glimpse_convnet(pretrained: bool = False, **kwargs) -> GlimpseConvNet:
-    return build_model_with_cfg(GlimpseConvNet, "glimpse_convnet", pretrained, **kwargs)
+    maps = {"feature_cls": "getter", "out_indices": (0, 1)}
+    return build_model_with_cfg(GlimpseConvNet, "glimpse_convnet", pretrained, feature_cfg=maps, **kwargs)
 
 
 @register_model
