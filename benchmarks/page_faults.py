@@ -35,7 +35,9 @@ CASES = {  # name: steps and batch
 def work(case: str, name: str) -> Callable[[], object]:
     """One training step or one prediction of a case, ready to run."""
     steps, batch = CASES[case]
-    model = timm.create_model(name, num_classes=50, num_steps=3).to(memory_format=torch.channels_last)
+    model = timm.create_model(name, num_classes=50, num_steps=3, img_size=256).to(
+        memory_format=torch.channels_last
+    )
     images = torch.randint(0, 256, (batch, 3, model.image_size, model.image_size), dtype=torch.uint8)
     if case.startswith(PREDICTION):
         model.eval().dynamic = False
