@@ -1,5 +1,6 @@
 """The package's own encoders: what and where, by hand, and as timm models."""
 
+import pytest
 import timm
 import torch
 
@@ -59,7 +60,7 @@ def test_the_maps_of_the_convolutional_encoder_are_what_its_features_come_from()
     views[..., -4:] = 0
     first, second = (net.forward_features(side)[..., :, 1:-1] for side in (views, moved))
     torch.testing.assert_close(second[..., 1:], first[..., :-1])  # a cell is 4 pixels wide
-    assert [found.shape[1:] for found in timm.create_model("glimpse_convnet", features_only=True)(views)] == [
-        (32, 8, 8),
-        (32, 4, 4),
-    ]
+    maps = timm.create_model("glimpse_convnet", features_only=True)(views)
+    assert [found.shape[1:] for found in maps] == [(32, 8, 8), (32, 4, 4)]
+    with pytest.raises(ValueError, match="output_fmt='NLC'"):
+        net.forward_intermediates(views, output_fmt="NLC")

@@ -221,7 +221,7 @@ def test_stages_of_another_run_are_taken_over_and_the_rest_is_trained_the_same(
     assert found["stopper.net.0.weight"].shape == (128, 2)
     assert f"stages_from='{whole}': that run has another 'seed'" in refusal(*other, "seed=1")
     assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.hidden_size=8")
-    assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.location_std=0.1")
+    assert f"stages_from='{whole}': that run has another 'model'" in refusal(*other, "model.location_std=0.2")
     assert "is not the folder of a finished run" in refusal(other[0], f"stages_from={tmp_path}")
 
 

@@ -7,6 +7,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from ..checks import check_choice
+
 
 class GlimpseConvNet(nn.Module):
     """Three convolutions, two of them strided, and a linear layer.
@@ -39,7 +41,7 @@ class GlimpseConvNet(nn.Module):
         ]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.forward_intermediates(x, intermediates_only=True)[-1]
+        return self._maps(x)[-1]
 
     def forward_intermediates(
         self,
@@ -50,12 +52,22 @@ class GlimpseConvNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The features and the maps (N, K, h, w) at `indices` of `feature_info`; arguments as in timm."""
+        """The features and the maps (N, K, h, w) at `indices` of `feature_info`; arguments as in timm.
+
+        `norm` and `stop_early` change nothing: there is no norm, and hardly anything to leave out.
+
+        Raises:
+            ValueError: another format than "NCHW".
+        """
+        check_choice("output_fmt", output_fmt, ["NCHW"])
         taken, _ = feature_take_indices(len(self.feature_info), indices)
-        fine = self.conv2(self.conv1(x).relu()).relu()
-        maps = [fine, self.conv3(fine).relu()]
+        maps = self._maps(x)
         found = [maps[index] for index in taken]
         return found if intermediates_only else (maps[-1], found)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        fine = self.conv2(self.conv1(x).relu()).relu()
+        return [fine, self.conv3(fine).relu()]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = self.fc(x.flatten(1)).relu()
