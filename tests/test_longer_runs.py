@@ -78,7 +78,8 @@ def test_averaged_weights_are_kept_and_resumed_to_the_last_bit(tmp_path: Path) -
 
 def test_a_stage_without_a_better_epoch_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="dtram_hub")
-    run(tmp_path / "run", "stages.encoder.epochs=9", "patience=1", "stages.encoder.learning_rate=0.02")
+    words = ["stages.encoder.epochs=9", "patience=1", "stages.encoder.learning_rate=0.005", "seed=1"]
+    run(tmp_path / "run", *words)
     done = int(max((tmp_path / "run" / "checkpoints").glob("0*")).name[4:])
     returns = [float(word) for word in re.findall(r"validation return ([\d.]+)", caplog.text)]
     best = max(range(done), key=lambda epoch: (returns[epoch], epoch)) + 1  # of equal epochs the last
