@@ -50,6 +50,7 @@ def work(case: str, name: str) -> Callable[[], object]:
 def measure(case: str, name: str, threads: int, repeats: int, keeps: bool) -> tuple[float, int, float]:
     """Median seconds, page faults of one repeat, and the peak of resident memory in MiB."""
     torch.set_num_threads(threads)
+    torch.manual_seed(0)
     if keeps and not keep_freed_memory():
         raise RuntimeError("these settings are glibc's, and variables of the environment come first.")
     run, times = work(case, name), []
@@ -71,8 +72,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--turns", type=positive, default=3)
     args = parser.parse_args()
-    print(f"{platform.machine()}, {platform.platform()}, Python {platform.python_version()}")
-    print(f"torch {torch.__version__}, timm {timm.__version__}, dtram-hub {dtram_hub.__version__}")
+    print(
+        f"{platform.platform()}, {args.threads} threads, {args.model}, python {platform.python_version()}, "
+        f"torch {torch.__version__}, timm {timm.__version__}, dtram_hub {dtram_hub.__version__}, seed 0"
+    )
     for case in CASES:
         found: dict[bool, list] = {False: [], True: []}
         for turn in range(args.turns):

@@ -31,4 +31,4 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in ASKED_BY):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return min(mallopt(setting, value) for setting, value in SETTINGS.items()) == 1
+    return all(mallopt(setting, value) for setting, value in SETTINGS.items())

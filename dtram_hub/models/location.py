@@ -17,7 +17,6 @@ from .glimpse import covers
 from .records import Seen, State
 
 KEY_WIDTH = 32
-REACH = 3  # the place of a glimpse's reach in what `Attend` keeps fixed
 FARTHEST = 0.99  # of the reach of a glimpse; at the whole reach rounding decides what is covered
 OUTSIDE = -1e4  # the score of a cell that cannot be chosen; minus infinity would make gradients NaN
 
@@ -198,10 +197,14 @@ class Attend(LocationPolicy):
         self.query = nn.Linear(around.hidden_size, KEY_WIDTH)
         self.reset()
 
+    def read(self, cells: Tensor) -> tuple[Tensor, ...]:
+        """What is kept of the normalised cells (N, L, K)."""
+        return (self.key(cells),)
+
     def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         evidence = () if seen.evidence is None else (seen.evidence,)
         fixed = (
-            self.key(F.layer_norm(seen.cells, seen.cells.shape[-1:])),
+            *self.read(F.layer_norm(seen.cells, seen.cells.shape[-1:])),
             seen.centres,
             seen.valid,
             seen.reach,
@@ -269,16 +272,15 @@ class Aim(Attend):
         self.of_hidden = nn.Linear(around.hidden_size, 2)
         self.reset()
 
-    def look_at(self, seen: Seen) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        fixed, memory = super().look_at(seen)
-        return (self.of_cell(F.layer_norm(seen.cells, seen.cells.shape[-1:])), *fixed), memory
+    def read(self, cells: Tensor) -> tuple[Tensor, ...]:
+        return (self.of_cell(cells), *super().read(cells))
 
     def plan(self, state: State) -> tuple[Tensor, Tensor]:
         """Scores of the cells (.., N, L), and the point of each cell (.., N, L, 2), both float32."""
-        of_cell, *fixed = state.fixed
-        scores, centres = super().plan(replace(state, fixed=tuple(fixed)))
+        of_cell, _, _, _, reach, *_ = state.fixed
+        scores, centres = super().plan(replace(state, fixed=state.fixed[1:]))
         aside = (of_cell + self.of_hidden(state.hidden)[..., None, :]).float().tanh()
-        return scores, centres + FARTHEST * fixed[REACH] * aside
+        return scores, centres + FARTHEST * reach * aside
 
     def greedy(self, plan: tuple[Tensor, ...]) -> Tensor:
         return super().greedy(plan).clamp(-1, 1)
