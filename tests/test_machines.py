@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dtram_hub.learning.machine import REFUSED
+from dtram_hub.learning.machine import REFUSED, set_up_cpu
 from hub_faults import make_model
 from small_runs import SCRIPT, SMALL, command, refusal, start
 
@@ -124,3 +125,17 @@ def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
     expected = [json.loads(line) for line in (tmp_path / "alone.jsonl").read_text().splitlines()]
     assert sorted(rows[0] + rows[1], key=lambda row: row["image"]) == expected
     assert [row["image"][-6:] for row in expected if "error" in row] == ["05.png"]
+
+
+def test_threads_are_set_beside_a_gpu_as_well() -> None:
+    beside_a_gpu, before = (
+        SimpleNamespace(device=torch.device("cuda"), num_processes=1),
+        torch.get_num_threads(),
+    )
+    try:
+        set_up_cpu(beside_a_gpu, before + 1)
+        assert torch.get_num_threads() == before + 1
+        set_up_cpu(beside_a_gpu, None)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

@@ -101,10 +101,19 @@ def telling_of_lost_processes() -> Iterator[None]:
 
 
 def set_up_cpu(accelerator: Accelerator, threads: int | None) -> None:
-    """Set the number of CPU threads, a share of all processors by default, and keep freed memory."""
-    if accelerator.device.type == "cpu":
-        # accelerate's launcher sets one thread by default.
-        torch.set_num_threads(threads or max(1, os.cpu_count() // accelerator.num_processes))
+    """Set the number of CPU threads, and keep freed memory if the CPU is what trains.
+
+    Args:
+        accelerator: that of the run.
+        threads: of this process; None for a share of all processors on a CPU, and for torch's own number
+            beside a GPU.
+    """
+    on_cpu = accelerator.device.type == "cpu"
+    if on_cpu and threads is None:  # accelerate's launcher sets one thread by default
+        threads = max(1, os.cpu_count() // accelerator.num_processes)
+    if threads is not None:  # beside a GPU they compose and augment images
+        torch.set_num_threads(threads)
+    if on_cpu:
         keep_freed_memory()
 
 
