@@ -128,10 +128,8 @@ def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
 
 
 def test_threads_are_set_beside_a_gpu_as_well() -> None:
-    beside_a_gpu, before = (
-        SimpleNamespace(device=torch.device("cuda"), num_processes=1),
-        torch.get_num_threads(),
-    )
+    beside_a_gpu = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
+    before = torch.get_num_threads()
     try:
         set_up_cpu(beside_a_gpu, before + 1)
         assert torch.get_num_threads() == before + 1
