@@ -37,11 +37,15 @@ def apart() -> Iterator[None]:
         GradientState._reset_state()
 
 
-def train(*words: str) -> str:
+def run_here(words: list[str]) -> str:
     """Train in this process, which saves the imports of another one, and return what is printed."""
     with apart(), contextlib.redirect_stdout(io.StringIO()) as printed:
-        train_script.main([*SMALL, *words])
+        train_script.main(words)
     return printed.getvalue()
+
+
+def train(*words: str) -> str:
+    return run_here([*SMALL, *words])
 
 
 def start(words: list[str], output: Path, state: str = "0*", **kwargs) -> subprocess.Popen:
@@ -62,9 +66,3 @@ def refusal(*words: str) -> str:
     with apart(), pytest.raises(SystemExit) as refused:
         train_script.main([*SMALL, *words])
     return str(refused.value)
-
-
-def run_script(name: str, *words: str) -> str:
-    done = subprocess.run([sys.executable, SCRIPT.with_name(name), *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

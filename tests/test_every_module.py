@@ -1,7 +1,7 @@
 """A small architecture of every module of timm: built, trained, fitted with a new classifier, run; as shapes.
 
-Modules whose smallest model has more than 60 million parameters, or takes seconds to build, are left to the
-long suite, which has every architecture.
+NAMES leaves out modules whose smallest model has more than 60 million parameters, or takes seconds to build.
+The plain suite runs KINDS of them, whose features differ most. The long suite has every architecture.
 """
 
 import pytest
@@ -27,7 +27,11 @@ NAMES = [
     "xcit_nano_12_p8_224",
 ]  # fmt: skip
 
-
+KINDS = [
+    "convit_tiny", "crossvit_tiny_240", "dpn48b", "hrnet_w18_small", "inception_v3", "levit_128s",
+    "mobilenetv3_small_050", "swinv2_cr_tiny_224", "test_byobnet", "test_coatnet", "test_convnext",
+    "test_efficientnet", "test_mambaout", "test_nfnet", "test_resnet", "test_vit", "tresnet_m",
+]  # fmt: skip
 SEEING = [
     "hiera_tiny_224",
     "mobilenetv3_small_050",
@@ -35,10 +39,15 @@ SEEING = [
     "test_vit",
 ]  # kinds of maps
 OURS = timm.list_models("dtram*") + timm.list_models(module="small_encoders")
-OTHERS = [name for name in timm.list_models(exclude_filters=OURS) if name not in NAMES]
+OTHERS = [name for name in timm.list_models(exclude_filters=OURS) if name not in KINDS]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
+def plain(names: list[str], others: list[str]) -> list:
+    """Parameters of which the plain suite runs `names`, and the long one `others`."""
+    return [*names, *(pytest.param(name, marks=pytest.mark.long) for name in others)]
+
+
+@pytest.mark.parametrize("name", plain(KINDS, OTHERS))
 def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")
@@ -55,9 +64,7 @@ def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     assert model.forward_head(features, pre_logits=True).shape == (2, 8)
 
 
-@pytest.mark.parametrize(
-    "name", [*SEEING, *(pytest.param(name, marks=pytest.mark.long) for name in NAMES if name not in SEEING)]
-)
+@pytest.mark.parametrize("name", plain(SEEING, [name for name in NAMES if name not in SEEING]))
 def test_a_policy_and_an_answer_that_read_its_map(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dtram_hub.learning import interrupt
 from small_runs import SCRIPT, SMALL, command, refusal, start
 
 PROGRAM = [sys.executable, "-m", "dtram_cli", "train", *SMALL]
@@ -75,27 +76,29 @@ def test_a_killed_launcher_takes_the_trainer_with_it(tmp_path: Path) -> None:
 
 def test_nohup_is_respected() -> None:
     code = (
-        "import os, signal; from dtram_hub.learning.interrupt import Interrupted, end_on_signals\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_on_signals()\n"
+        "import os, runpy, signal, sys; interrupt = runpy.run_path(sys.argv[1])\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); interrupt['end_on_signals']()\n"
         "os.kill(os.getpid(), signal.SIGHUP); print('still here')\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL); end_on_signals()\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); interrupt['end_on_signals']()\n"
         "try: os.kill(os.getpid(), signal.SIGHUP)\n"
-        "except Interrupted as stop: print(stop.number)"
+        "except interrupt['Interrupted'] as stop: print(stop.number)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        interrupt.__file__,
+    ]  # the file alone, without the imports of its package
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["still here", str(int(signal.SIGHUP))], done.stderr
 
 
 def test_a_full_disk_ends_in_a_sentence(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk."""
-    output = tmp_path / "run"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
-    done = subprocess.run(
-        command(f"output={output}", *LONG), capture_output=True, text=True, preexec_fn=limit
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"train.py: output='{output}' cannot be written (" in done.stderr.splitlines()[-1]
+    output, limits = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        said = refusal(f"output={output}", *LONG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"train.py: output='{output}' cannot be written (" in said.splitlines()[-1]

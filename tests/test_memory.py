@@ -9,11 +9,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from conftest import make_undecided, tiny_model
-from dtram_hub import DTRAM
+from conftest import first_of, make_undecided, tiny_model
+from dtram_hub import DTRAM, freed_memory
 from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.splits import Split
-from dtram_hub.freed_memory import ASKED_BY
 from dtram_hub.learning import first_looks
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.evaluation import Evaluator
@@ -130,8 +129,8 @@ def test_frozen_parts_keep_nothing_for_a_backward_pass() -> None:
 
 # The fewest page faults of a tensor of 16,384 pages, before and after the setting.
 TOUCH = """
-import resource, torch
-from dtram_hub.freed_memory import keep_freed_memory
+import resource, runpy, sys, torch
+keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]  # without the imports of its package
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -143,11 +142,17 @@ print(min(faults() for _ in range(4)), keep_freed_memory(), min(faults() for _ i
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
-@pytest.mark.parametrize("asked", [{}, {"MALLOC_TRIM_THRESHOLD_": "131072"}])
+@pytest.mark.parametrize("asked", first_of([{}, {"MALLOC_TRIM_THRESHOLD_": "131072"}]))
 def test_freed_memory_stays_with_the_process_unless_its_user_has_settings(asked: dict) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ASKED_BY} | asked
+    environment = {
+        name: value for name, value in os.environ.items() if name not in freed_memory.ASKED_BY
+    } | asked
     done = subprocess.run(
-        [sys.executable, "-c", TOUCH], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", TOUCH, freed_memory.__file__],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     before, keeps, after = done.stdout.split()
     assert int(before) > 1000

@@ -25,7 +25,7 @@ from dtram_hub.data.splits import Split, join
 from dtram_hub.data.streaming import decode_rows
 from dtram_hub.images.pyramid import Pyramid
 from dtram_hub.sharing.cards import render_card
-from small_runs import SCRIPT
+from small_runs import SCRIPT, run_here
 
 SIZES = [(40, 40), (24, 120), (120, 24), (60, 45), (33, 50), (50, 33)]
 WORDS = [
@@ -193,9 +193,8 @@ def weights_of(output: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("native") / "run"
-    done = subprocess.run([sys.executable, *command(root, output)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"decoding \d+ train images, once, into \d+\.\d MB", done.stdout + done.stderr)
+    printed = run_here(command(root, output)[1:])
+    assert re.search(r"decoding \d+ train images, once, into \d+\.\d MB", printed)
     return output
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
-from conftest import first_of
 from dtram_hub import DTRAM
 from dtram_hub.models.answer import ANSWERS, Last
 from dtram_hub.models.location import LOCATORS, LocationPolicy, Surroundings
@@ -154,7 +153,8 @@ def test_locations_fit_their_log_probs_and_teach_the_policy() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.locator.parameters())
 
 
-@pytest.mark.parametrize("backbone", first_of(MAPS))
+@pytest.mark.long
+@pytest.mark.parametrize("backbone", MAPS)
 def test_it_compiles_in_one_graph_and_exports(backbone: str) -> None:
     check_whole_graphs(build(backbone, dynamic=False), torch.randn(5, 3, 96, 96))
 
@@ -218,6 +218,7 @@ os._exit(0)  # a thread of gloo that still runs at a normal exit may abort the p
 """
 
 
+@pytest.mark.long
 def test_it_trains_under_ddp(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent)))

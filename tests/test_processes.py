@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
+from small_runs import SCRIPT, run_here
+
 # 20 batches of 32 images in every stage. Plain SGD: first steps of Adam depend on signs of gradients alone,
 # and make the rounding of a sum, which differs with the number of summands, as large as a step.
 WORDS = [
@@ -37,20 +38,26 @@ WORDS = [
 
 def train(output: Path, processes: int) -> tuple[dict, list[str]]:
     """metrics.json of a run, and the figures that it printed after every epoch."""
+    words = [*WORDS, f"output={output}"]
+    printed = run_here(words) if processes == 1 else launch(words, processes)
+    assert printed.count("encoder alone") == 1
+    figures = re.findall(r"^(\w+ +epoch .*?) \| \d+ s, about", printed, flags=re.MULTILINE)
+    return json.loads((output / "metrics.json").read_text()), figures
+
+
+def launch(words: list[str], processes: int) -> str:
     port = socket.create_server(("127.0.0.1", 0))
-    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    launch += [f"--master_port={port.getsockname()[1]}"]
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
+    launcher += [f"--master_port={port.getsockname()[1]}"]
     port.close()
     done = subprocess.run(
-        [sys.executable, *(launch if processes > 1 else []), str(SCRIPT), *WORDS, f"output={output}"],
+        [sys.executable, *launcher, str(SCRIPT), *words],
         capture_output=True,
         text=True,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("encoder alone") == 1
-    figures = re.findall(r"^(\w+ +epoch .*?) \| \d+ s, about", done.stdout, flags=re.MULTILINE)
-    return json.loads((output / "metrics.json").read_text()), figures
+    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,10 @@ def test_a_script_runs_with_its_own_arguments_and_our_models(tmp_path: Path) -> 
     )
     done = run("script.py", "DATA", "--model", "dtram_resnet18", cwd=tmp_path)
     assert done.stdout.strip() == "['DATA', '--model', 'dtram_resnet18'] True 3", done.stderr
+
+
+@pytest.mark.long
+def test_a_module_runs_as_well(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text("import sys, timm; print(sys.argv[1:], timm.is_model('dtram'))")
     assert run("module", "-x", cwd=tmp_path).stdout.strip() == "['-x'] True"
 

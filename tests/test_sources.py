@@ -1,9 +1,6 @@
 """Photographs in every layout become the same splits; decoded ones are kept, streamed ones counted."""
 
 import io
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from dtram_hub.data.streaming import Stream
 from dtram_hub.models import checkpoint
 from folders import make_cub, make_folder, photographs, pixels, records
 from loopback_hub import LoopbackHub
+from small_runs import run_here
 
 TOKEN = "hf_loopback"
 CLASSES = ["ant", "bee", "cow"]
@@ -195,18 +193,14 @@ def test_a_stream_of_files_is_refused(hub: LoopbackHub, tmp_path: Path) -> None:
 
 def test_training_on_a_stream(hub: LoopbackHub, tmp_path: Path) -> None:
     words = [
-        *("train.py", "recipes/imagefolder.yaml", "data.source=hub:me/only-train", "data.streaming=true"),
+        *("imagefolder", "data.source=hub:me/only-train", "data.streaming=true"),
         *(f"output={tmp_path / 'run'}", "architecture=dtram", "encoder_weights=null", "curriculum=false"),
         *("model.backbone=test_efficientnet", "model.image_size=32"),
         *("model.context_size=32", "model.glimpse_crop=16", "model.hidden_size=16", "model.num_steps=2"),
         *("batch_size=10", "threads=1", "trackers=[]", "mean_steps=null", "stages.encoder.epochs=0"),
         *("stages.ram.epochs=1", "stages.dtram.epochs=0"),
     ]
-    folder = Path(__file__).parents[1] / "training"
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=os.environ, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_here(words)
     assert checkpoint.load(tmp_path / "run").pretrained_cfg["label_names"] == CLASSES
 
 

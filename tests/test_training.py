@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 
 import asked_recipe
 import train as train_script
+import validate as validate_script
 from dtram_hub.cli.compare import compare
 from dtram_hub.images.views import Normalise
 from dtram_hub.inference.budget import threshold_for
@@ -27,7 +27,7 @@ from dtram_hub.learning.resume import checksum
 from dtram_hub.models import checkpoint
 from dtram_hub.sharing.export_stage import export_stage
 from folders import make_folder, pixels
-from small_runs import SCRIPT, SMALL, apart, command, refusal, run_script, train
+from small_runs import SCRIPT, SMALL, apart, command, refusal, run_here, train
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,7 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path, monkeypatch
         ),
     ]
     monkeypatch.chdir(SCRIPT.parents[1])
-    with apart():
-        train_script.main(words)
+    run_here(words)
     model = checkpoint.load(tmp_path / "run")
     assert model.pretrained_cfg["label_names"] == ["cat", "dog"]
     assert model.backbone == "test_efficientnet"
@@ -151,9 +150,8 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path, monkeypatch
     (root / "train" / "dog").rename(root / "train" / "ant")  # the labels of cat and dog change places
     (root / "test" / "dog").rename(root / "test" / "ant")
     words = [f"output={tmp_path / 'run'}", "--resume"]  # without the recipe, which the run keeps
-    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "learned from other data: classes and train and test changed" in done.stderr.splitlines()[-1]
+    with pytest.raises(SystemExit, match="learned from other data: classes and train and test changed"):
+        run_here(words)
 
 
 def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe(
@@ -165,9 +163,11 @@ def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe
     assert "holds no run to continue" in refusal(f"output={tmp_path / 'nothing'}", "--resume")
 
 
-def test_validate_agrees_with_the_run(finished: tuple[Path, str]) -> None:
+def test_validate_agrees_with_the_run(finished: tuple[Path, str], capsys: pytest.CaptureFixture) -> None:
     output, _ = finished
-    lines = [json.loads(line) for line in run_script("validate.py", str(output), "--json").splitlines()]
+    with apart():
+        validate_script.main([str(output), "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     own = next(line for line in lines if line["stop_threshold"] == 0.5)
     metrics = json.loads((output / "metrics.json").read_text())
     expected = {row["model"]: row for row in metrics["results"]}["DT-RAM, at most 3 steps"]
