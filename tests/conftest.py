@@ -80,10 +80,10 @@ def small_model() -> DTRAM:
     return make_undecided(model.eval(), torch.rand(64, 1, 32, 32))
 
 
-def first_of(values: Iterable[str]) -> list:
-    """Parameters of which the plain suite runs the first, and the long one all."""
-    first, *others = values
-    return [first, *(pytest.param(other, marks=pytest.mark.long) for other in others)]
+def first_of(values: Iterable) -> list:
+    """Parameters of which the plain suite runs the first, and the long one the others; tuples hold several."""
+    first, *others = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [pytest.param(*first), *(pytest.param(*other, marks=pytest.mark.long) for other in others)]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from conftest import first_of
 from dtram_hub import DTRAM
 
 HALVES = [
@@ -17,7 +18,7 @@ HALVES = [
 
 
 @pytest.mark.parametrize("change", HALVES)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", first_of([torch.bfloat16, torch.float16]))
 def test_half_precision_on_a_cpu_answers_as_single(dtype: torch.dtype, change: dict) -> None:
     sizes = {"num_steps": 3, "image_size": 48, "context_size": 32, "glimpse_crop": 32, "hidden_size": 16}
     model = DTRAM("test_resnet", 5, **sizes | change).eval()

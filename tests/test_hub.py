@@ -65,7 +65,6 @@ for repo_id, file in json.loads(sys.argv[1]).items():
 models[0].push_to_hub("me/again", token=sys.argv[2])
 """
 ARCHITECTURES = {
-    "dtram_resnet10t": {"image_size": 64, "context_size": 64, "glimpse_crop": 32},
     "dtram_test_vit": {"img_size": 160, "num_steps": 4, "context": "resize", "glimpse_crop": 160},
     "dtram_test_efficientnet": {"image_size": 64, "context_size": 64, "glimpse_crop": 32, "dynamic": False},
 }

@@ -85,13 +85,15 @@ def test_a_name_that_never_was_is_refused_without_a_warning() -> None:
         assert not hasattr(dtram_hub.export, "__path__")
 
 
-def test_building_a_model_imports_neither_hub_nor_cards_nor_training_and_all_names_are_there() -> None:
+def test_a_fresh_process_imports_what_it_needs_and_has_all_names() -> None:
     code = (
         "import json, sys, dtram_hub, timm\n"
         "timm.create_model('dtram_resnet18')\n"
         "print(json.dumps([name for name, module in sys.modules.items() if hasattr(module, '__file__')]))\n"
         "assert 'push' not in vars(dtram_hub)\n"
         "assert {*dtram_hub.__all__, '__version__'} <= {*dir(dtram_hub)}\n"
+        "import dtram_hub.learning.run_folder\n"  # needs no package that trains
+        "assert not {'omegaconf', 'accelerate', 'matplotlib', 'datasets', 'scipy'} & {*sys.modules}\n"
         "from dtram_hub import *\n"
         "import dtram_hub.sharing\n"
         "assert dtram_hub.push is push and callable(pull)\n"

@@ -118,6 +118,7 @@ print(len(models), "alike")
 """
 
 
+@pytest.mark.long
 def test_the_hub_by_timm_by_us_and_by_transformers(
     hub: LoopbackHub, saved: Path, model: DTRAM, images: Tensor, tmp_path: Path
 ) -> None:

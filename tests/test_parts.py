@@ -159,6 +159,7 @@ def test_it_compiles_in_one_graph_and_exports(backbone: str) -> None:
     check_whole_graphs(build(backbone, dynamic=False), torch.randn(5, 3, 96, 96))
 
 
+@pytest.mark.long
 def test_its_looks_export_with_their_memory() -> None:
     check_looks(build(), torch.randn(5, 3, 96, 96))
 

@@ -52,7 +52,16 @@ MNIST_CHANGES = [
         {"backbone": "glimpse_convnet", "img_size": 28},
     ),
 ]
-KINDS = [(name, change) for name in ENTRIES for change in (MNIST_CHANGES if "mlp" in name else CHANGES)]
+# The plain suite makes each change of a model for photographs at one entry, in turn, and the long one at all.
+PHOTOGRAPHS = [name for name in ENTRIES if "mlp" not in name]
+KINDS = [
+    *(
+        pytest.param(name, change, marks=[pytest.mark.long] * (turn % len(PHOTOGRAPHS) != place))
+        for place, name in enumerate(PHOTOGRAPHS)
+        for turn, change in enumerate(CHANGES)
+    ),
+    *(("dtram_glimpse_mlp", change) for change in MNIST_CHANGES),
+]
 
 
 def check_same(again: DTRAM, model: DTRAM, images: torch.Tensor) -> None:
