@@ -81,7 +81,7 @@ def small_model() -> DTRAM:
 
 
 def first_of(values: Iterable) -> list:
-    """Parameters of which the plain suite runs the first, and the long one the others; tuples hold several."""
+    """Parameters of which the plain suite runs the first, and the long one all others. A tuple is several."""
     first, *others = (value if isinstance(value, tuple) else (value,) for value in values)
     return [pytest.param(*first), *(pytest.param(*other, marks=pytest.mark.long) for other in others)]
 

@@ -129,8 +129,8 @@ def test_frozen_parts_keep_nothing_for_a_backward_pass() -> None:
 
 # The fewest page faults of a tensor of 16,384 pages, before and after the setting.
 TOUCH = """
-import resource, runpy, sys, torch
-keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]  # without the imports of its package
+import resource, torch
+from dtram_hub.freed_memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -148,7 +148,7 @@ def test_freed_memory_stays_with_the_process_unless_its_user_has_settings(asked:
         name: value for name, value in os.environ.items() if name not in freed_memory.ASKED_BY
     } | asked
     done = subprocess.run(
-        [sys.executable, "-c", TOUCH, freed_memory.__file__],
+        [sys.executable, "-c", TOUCH],
         env=environment,
         capture_output=True,
         text=True,
