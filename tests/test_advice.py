@@ -1,9 +1,17 @@
 """What a training tells its user, and when it keeps silent."""
 
 import pytest
+import timm
 import torch
 
-from dtram_hub.learning.advice import below_most_frequent, better_stage, few_images, offer, one_answer
+from dtram_hub.learning.advice import (
+    below_most_frequent,
+    better_stage,
+    dead_encoder,
+    few_images,
+    offer,
+    one_answer,
+)
 from dtram_hub.learning.curriculum import Stage
 from dtram_hub.learning.epoch_log import duration, seconds_left
 
@@ -15,6 +23,20 @@ def test_classes_with_few_images_are_named_the_rarest_first() -> None:
     assert "'hole' (4), 'crack' (19) have fewer than 20" in few_images(labels, NAMES)
     assert few_images(torch.arange(60) % 3, NAMES) is None
     assert "and 1 more" in few_images(torch.arange(6), [str(i) for i in range(6)])
+
+
+def test_an_encoder_whose_last_units_are_zero_is_told() -> None:
+    model = timm.create_model("test_resnet", num_classes=3).eval()
+    images, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 0])
+    assert dead_encoder(model(images), labels) is None
+    assert dead_encoder(torch.eye(3)[[0, 0, 0, 1]], labels) is None  # one image differs
+    torch.nn.init.constant_(model.layer4[-1].bn2.bias, -100.0)
+    torch.nn.init.constant_(model.layer4[-1].downsample[-1].bias, -100.0)
+    loss = torch.nn.functional.cross_entropy(model(images), labels)
+    loss.backward()
+    assert not model.conv1[0].weight.grad.any()
+    assert "no gradient revives them" in dead_encoder(model(images), labels)
+    assert dead_encoder(model(images), torch.zeros(4, dtype=torch.int64)) is None
 
 
 def test_one_answer_for_all_images_is_told_unless_it_is_right() -> None:

@@ -23,7 +23,14 @@ from accelerate.logging import get_logger
 import dtram_hub
 from asked_recipe import read_words
 from dtram_hub.data.streaming import Stream
-from dtram_hub.learning.advice import below_most_frequent, better_stage, few_images, offer, one_answer
+from dtram_hub.learning.advice import (
+    below_most_frequent,
+    better_stage,
+    dead_encoder,
+    few_images,
+    offer,
+    one_answer,
+)
 from dtram_hub.learning.curriculum import Stage, plan_stages, stage_before
 from dtram_hub.learning.epoch_log import line, seconds_left
 from dtram_hub.learning.evaluation import Evaluator
@@ -216,7 +223,8 @@ class Run:
             discount = self.recipe.loss.discount if stage.dynamic else 1.0
             quick = found.quick_scores(discount)
             scores |= {f"validation_{name}": value for name, value in quick.items()}
-            self.advise(one_answer(found.logits.argmax(-1), found.labels, names))
+            dead = dead_encoder(found.logits, found.labels)
+            self.advise(dead or one_answer(found.logits.argmax(-1), found.labels, names))
         if epoch + 1 == stage.epochs and training.shares is not None and not self.recipe.loss.balance:
             self.advise(below_most_frequent(scores["train_accuracy"], training.shares, names))
         score = scores.get("validation_return", scores["train_return"])

@@ -24,6 +24,24 @@ def few_images(labels: Tensor, class_names: list[str]) -> str | None:
     )
 
 
+def dead_encoder(logits: Tensor, labels: Tensor) -> str | None:
+    """A sentence about an encoder whose last units are zero for every image; else None.
+
+    Its gradient is zero as well, so it never learns again. The sign of it are equal logits of all images.
+
+    Args:
+        logits: (N, C), of validation images.
+        labels: (N,) int64.
+    """
+    if len(labels.unique()) == 1 or not (logits == logits[0]).all():
+        return None
+    return (
+        "dead encoder: all validation images have the same logits to the last bit. The encoder's features no "
+        "longer depend on the image, and no gradient revives them. Train the stage again with a smaller "
+        "learning_rate, or a larger optimizer.warmup where images are few."
+    )
+
+
 def one_answer(answers: Tensor, labels: Tensor, class_names: list[str]) -> str | None:
     """A sentence about a model that gives all validation images the same answer, wrongly; else None.
 
