@@ -59,9 +59,29 @@ def create_encoder(
             f"backbone={backbone!r} takes no views of {sizes} pixels and {in_chans} channels ({reason})."
             f"{_advice(backbone, in_chans)}"
         )
-    return timm.create_model(
-        backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading or {}
+    loading = loading or {}
+    encoder = timm.create_model(
+        backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading
     )
+    # timm loads the classifier too where the pretrained model has as many classes.
+    if not loading.get("pretrained") or encoder.pretrained_cfg["num_classes"] != num_classes:
+        _narrow_classifier(encoder)
+    return encoder
+
+
+def _narrow_classifier(encoder: nn.Module) -> None:
+    """Draw fresh weights of a classifier anew, as torch does, where timm has drawn far wider ones.
+
+    EfficientNets and MobileNets draw uniformly from ±C^-0.5 for C classes. The logits of few classes then have
+    a standard deviation of several before they mean anything. In fine-tuning the quickest way to a lower loss
+    is to turn the features off, for good.
+    """
+    for name in module_names(encoder.pretrained_cfg.get("classifier")):
+        for layer in encoder.get_submodule(name).modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.is_meta:
+                of_torch = (3 * layer.weight[0].numel()) ** -0.5  # the standard deviation of its draws
+                if layer.weight.std() > 2 * of_torch:
+                    layer.reset_parameters()
 
 
 def check_no_loading(keywords: Iterable[str]) -> None:
