@@ -33,6 +33,34 @@ def test_features_and_logits_are_timms(name: str) -> None:
     torch.testing.assert_close(encoder(images), features)
 
 
+@pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv3_small_050", "resnet18"])
+def test_a_fresh_classifier_of_few_classes_is_narrow(name: str) -> None:
+    """EfficientNets draw theirs from ±C^-0.5; a ResNet draws as torch does, and keeps timm's very numbers."""
+    torch.manual_seed(1)
+    weight = create_encoder(name, 3, 3, {64}).get_classifier().weight
+    limit = weight.shape[1] ** -0.5
+    assert weight.abs().max() <= limit
+    assert weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.1)
+    torch.manual_seed(1)
+    of_timm = timm.create_model(name, num_classes=3).get_classifier().weight
+    assert torch.equal(weight, of_timm) == (name == "resnet18")
+
+
+def test_a_pretrained_classifier_stays_as_it_is(tmp_path: Path) -> None:
+    trained = timm.create_model("test_efficientnet")
+    torch.nn.init.normal_(trained.classifier.weight)  # wider than a fresh one may be
+    save_file(trained.state_dict(), tmp_path / "weights.safetensors")
+    for classes in (1000, 3):
+        words = {"backbone": "test_efficientnet", "num_classes": classes, "in_chans": 3, "view_sizes": {64}}
+        encoder = create_encoder(**words)
+        load_encoder(encoder, str(tmp_path / "weights.safetensors"), **words)
+        assert torch.equal(encoder.conv_stem.weight, trained.conv_stem.weight)
+        if classes == 1000:
+            assert torch.equal(encoder.classifier.weight, trained.classifier.weight)
+        else:
+            assert encoder.classifier.weight.abs().max() <= trained.num_features**-0.5
+
+
 @pytest.mark.parametrize(
     ("name", "sizes", "keywords"),
     [
