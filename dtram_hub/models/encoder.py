@@ -72,8 +72,8 @@ def create_encoder(
 def _narrow_classifier(encoder: nn.Module) -> None:
     """Draw fresh weights of a classifier anew, as torch does, where timm has drawn far wider ones.
 
-    EfficientNets and MobileNets draw uniformly from ±C^-0.5 for C classes. The logits of few classes then have
-    a standard deviation of several before they mean anything, and the quickest way to a lower loss is to turn
+    EfficientNets and MobileNets draw uniformly from ±C^-0.5 for C classes. Logits of few classes then have a
+    standard deviation of several before they mean anything, and the quickest way to a lower loss is to turn
     the features off for good.
     """
     for name in module_names(encoder.pretrained_cfg.get("classifier")):
