@@ -64,7 +64,8 @@ def create_encoder(
         backbone, num_classes=num_classes, in_chans=in_chans, **extra, **kwargs, **loading
     )
     # timm loads the classifier too where the pretrained model has as many classes.
-    if not loading.get("pretrained") or encoder.pretrained_cfg["num_classes"] != num_classes:
+    pretrained = loading.get("pretrained") and encoder.pretrained_cfg["num_classes"] == num_classes
+    if num_classes and not pretrained:
         _narrow_classifier(encoder)
     return encoder
 
@@ -76,12 +77,12 @@ def _narrow_classifier(encoder: nn.Module) -> None:
     standard deviation of several before they mean anything, and the quickest way to a lower loss is to turn
     the features off for good.
     """
-    for name in module_names(encoder.pretrained_cfg.get("classifier")):
-        for layer in encoder.get_submodule(name).modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.is_meta:
-                of_torch = (3 * layer.weight[0].numel()) ** -0.5  # the standard deviation of its draws
-                if layer.weight.std() > 2 * of_torch:
-                    layer.reset_parameters()
+    own = tuple(f"{name}." for name in module_names(encoder.pretrained_cfg.get("classifier")))
+    for name, layer in encoder.named_modules():
+        if f"{name}.".startswith(own) and isinstance(layer, nn.Linear | nn.Conv2d):
+            of_torch = (3 * layer.weight[0].numel()) ** -0.5  # the standard deviation of its draws
+            if not layer.weight.is_meta and layer.weight.std() > 2 * of_torch:
+                layer.reset_parameters()
 
 
 def check_no_loading(keywords: Iterable[str]) -> None:
