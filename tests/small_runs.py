@@ -30,11 +30,16 @@ def command(*words: str) -> list[str]:
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
     """accelerate keeps one state for the process; a run of another precision needs another one."""
+    _forget_state()  # of a test that ran before
     try:
         yield
     finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        _forget_state()
+
+
+def _forget_state() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def run_here(words: list[str]) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from conftest import first_of, make_undecided
+from conftest import make_undecided
 from dtram_hub import DTRAM
 from dtram_hub.learning.losses import LossConfig, dtram_loss
 from dtram_hub.models.glimpse import covers
@@ -158,7 +158,8 @@ def test_a_glimpse_covers_what_lies_within_its_sides() -> None:
     assert covers(torch.zeros(1, 2), centres, 0.2).tolist() == [[True, True, False, False]]
 
 
-@pytest.mark.parametrize("backbone", first_of(BACKBONES))
+@pytest.mark.long
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_compiles_in_one_graph_and_exports(backbone: str) -> None:
     check_whole_graphs(build(backbone, dynamic=False), torch.randn(5, 3, 96, 96))
 
