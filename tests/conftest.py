@@ -80,10 +80,16 @@ def small_model() -> DTRAM:
     return make_undecided(model.eval(), torch.rand(64, 1, 32, 32))
 
 
+def only_long(values: Iterable) -> list:
+    """Parameters that the long suite alone runs; a tuple has values for several."""
+    rows = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [pytest.param(*row, marks=pytest.mark.long) for row in rows]
+
+
 def first_of(values: Iterable) -> list:
-    """Parameters of which the plain suite runs the first, and the long one all others. A tuple is several."""
-    first, *others = (value if isinstance(value, tuple) else (value,) for value in values)
-    return [pytest.param(*first), *(pytest.param(*other, marks=pytest.mark.long) for other in others)]
+    """Parameters of which the plain suite runs the first, and the long one the others."""
+    first, *others = values
+    return [first, *only_long(others)]
 
 
 @pytest.fixture

@@ -68,6 +68,6 @@ def start(words: list[str], output: Path, state: str = "0*", **kwargs) -> subpro
 
 def refusal(*words: str) -> str:
     """The sentence with which a run is refused."""
-    with apart(), pytest.raises(SystemExit) as refused:
-        train_script.main([*SMALL, *words])
+    with pytest.raises(SystemExit) as refused:
+        train(*words)
     return str(refused.value)

@@ -9,6 +9,8 @@ import timm
 import torch
 from timm.models._manipulate import group_parameters
 
+from conftest import only_long
+
 NAMES = [
     "convit_tiny", "convmixer_768_32", "cpubone_nano", "crossvit_tiny_240", "cs3darknet_focus_s",
     "cspnext_tiny", "davit_tiny", "deit_tiny_patch16_224", "dla46x_c", "dpn48b", "edgenext_xx_small",
@@ -28,9 +30,9 @@ NAMES = [
 ]  # fmt: skip
 
 KINDS = [
-    "convit_tiny", "dpn48b", "hrnet_w18_small", "levit_128s",
-    "mobilenetv3_small_050", "test_byobnet", "test_coatnet", "test_convnext",
-    "test_efficientnet", "test_mambaout", "test_nfnet", "test_resnet", "test_vit", "tresnet_m",
+    "convit_tiny", "dpn48b", "hrnet_w18_small", "levit_128s", "mobilenetv3_small_050",
+    "test_byobnet", "test_coatnet", "test_convnext", "test_efficientnet", "test_mambaout",
+    "test_nfnet", "test_resnet", "test_vit", "tresnet_m",
 ]  # fmt: skip
 SEEING = [
     "hiera_tiny_224",
@@ -42,12 +44,7 @@ OURS = timm.list_models("dtram*") + timm.list_models(module="small_encoders")
 OTHERS = [name for name in timm.list_models(exclude_filters=OURS) if name not in KINDS]
 
 
-def plain(names: list[str], others: list[str]) -> list:
-    """Parameters of which the plain suite runs `names`, and the long one `others`."""
-    return [*names, *(pytest.param(name, marks=pytest.mark.long) for name in others)]
-
-
-@pytest.mark.parametrize("name", plain(KINDS, OTHERS))
+@pytest.mark.parametrize("name", [*KINDS, *only_long(OTHERS)])
 def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")
@@ -64,7 +61,7 @@ def test_a_dtram_around_it_runs_trains_and_is_adapted(name: str) -> None:
     assert model.forward_head(features, pre_logits=True).shape == (2, 8)
 
 
-@pytest.mark.parametrize("name", plain(SEEING, [name for name in NAMES if name not in SEEING]))
+@pytest.mark.parametrize("name", [*SEEING, *only_long(name for name in NAMES if name not in SEEING)])
 def test_a_policy_and_an_answer_that_read_its_map(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip(f"this timm has no {name}")

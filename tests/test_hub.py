@@ -86,7 +86,7 @@ def test_a_fresh_process_gets_the_same_logits_from_every_loader(
     command = [sys.executable, "-c", FRESH_PROCESS, json.dumps(wanted), TOKEN]
     # Here with Xet on, which the Hub answers as if every file were a small one.
     monkeypatch.setattr(hub, "lfs", False)
-    fresh = {"HF_HOME": str(tmp_path / "empty"), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_XET": "0"}
+    fresh = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_DISABLE_XET": "0"}
     environment = os.environ | fresh
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -83,12 +83,8 @@ def test_nohup_is_respected() -> None:
         "try: os.kill(os.getpid(), signal.SIGHUP)\n"
         "except interrupt['Interrupted'] as stop: print(stop.number)"
     )
-    words = [
-        sys.executable,
-        "-c",
-        code,
-        interrupt.__file__,
-    ]  # the file alone, without the imports of its package
+    # The file alone, without the imports of its package.
+    words = [sys.executable, "-c", code, interrupt.__file__]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["still here", str(int(signal.SIGHUP))], done.stderr
 

@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 
 from conftest import first_of, make_undecided, tiny_model
-from dtram_hub import DTRAM, freed_memory
+from dtram_hub import DTRAM
 from dtram_hub.data.augment import Augmentation
 from dtram_hub.data.splits import Split
+from dtram_hub.freed_memory import ASKED_BY
 from dtram_hub.learning import first_looks
 from dtram_hub.learning.curriculum import Stage, enter_stage
 from dtram_hub.learning.evaluation import Evaluator
@@ -144,15 +145,9 @@ print(min(faults() for _ in range(4)), keep_freed_memory(), min(faults() for _ i
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 @pytest.mark.parametrize("asked", first_of([{}, {"MALLOC_TRIM_THRESHOLD_": "131072"}]))
 def test_freed_memory_stays_with_the_process_unless_its_user_has_settings(asked: dict) -> None:
-    environment = {
-        name: value for name, value in os.environ.items() if name not in freed_memory.ASKED_BY
-    } | asked
+    environment = {name: value for name, value in os.environ.items() if name not in ASKED_BY} | asked
     done = subprocess.run(
-        [sys.executable, "-c", TOUCH],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", TOUCH], env=environment, capture_output=True, text=True, check=True
     )
     before, keeps, after = done.stdout.split()
     assert int(before) > 1000

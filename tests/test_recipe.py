@@ -69,7 +69,7 @@ def numbers(config: type, prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("key", list(numbers(Recipe)))
 def test_every_number_is_finite(key: str) -> None:
-    for value in ("nan", "-inf"):
+    for value in ("nan", "inf", "-inf"):
         with pytest.raises(ValueError, match=key.rpartition(".")[2]):
             read_recipe(RECIPES[0], [f"{key}=.{value}".replace(".-", "-.")])
 

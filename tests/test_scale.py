@@ -1,7 +1,6 @@
 """Data that fit no disk and no memory: decoded when they are read, each process from files of its own."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -153,7 +152,6 @@ def test_the_recipe_for_imagenet_runs_from_end_to_end_on_two_processes(tmp_path:
         [*launch, str(SCRIPT), str(RECIPE), *words],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "has no labels and is left out" in done.stdout

@@ -23,14 +23,7 @@ from accelerate.logging import get_logger
 import dtram_hub
 from asked_recipe import read_words
 from dtram_hub.data.streaming import Stream
-from dtram_hub.learning.advice import (
-    below_most_frequent,
-    better_stage,
-    dead_encoder,
-    few_images,
-    offer,
-    one_answer,
-)
+from dtram_hub.learning import advice
 from dtram_hub.learning.curriculum import Stage, plan_stages, stage_before
 from dtram_hub.learning.epoch_log import line, seconds_left
 from dtram_hub.learning.evaluation import Evaluator
@@ -125,7 +118,7 @@ class Run:
         )
         check_stages(recipe, self.model, self.stages, self.data, self.accelerator.num_processes)
         if not isinstance(self.data.splits["train"], Stream):
-            self.advise(few_images(self.data.splits["train"].labels, self.data.class_names))
+            self.advise(advice.few_images(self.data.splits["train"].labels, self.data.class_names))
         self.find_start(resume)
 
     def find_start(self, resume: bool) -> None:
@@ -223,10 +216,10 @@ class Run:
             discount = self.recipe.loss.discount if stage.dynamic else 1.0
             quick = found.quick_scores(discount)
             scores |= {f"validation_{name}": value for name, value in quick.items()}
-            dead = dead_encoder(found.logits, found.labels)
-            self.advise(dead or one_answer(found.logits.argmax(-1), found.labels, names))
+            dead = advice.dead_encoder(found.logits, found.labels)
+            self.advise(dead or advice.one_answer(found.logits.argmax(-1), found.labels, names))
         if epoch + 1 == stage.epochs and training.shares is not None and not self.recipe.loss.balance:
-            self.advise(below_most_frequent(scores["train_accuracy"], training.shares, names))
+            self.advise(advice.below_most_frequent(scores["train_accuracy"], training.shares, names))
         score = scores.get("validation_return", scores["train_return"])
         # Of equal epochs the last is kept: its learning rate was lower. Few validation images tie often.
         if learned or score >= progress.best:
@@ -257,8 +250,8 @@ class Run:
             self.folder, self.evaluator, self.data, self.stages, facts, self.recipe.mean_steps
         )
         rows = stage_rows(metrics)
-        if better := better_stage(rows):
-            self.advise(offer(better, rows[-1], str(self.folder)))
+        if better := advice.better_stage(rows):
+            self.advise(advice.offer(better, rows[-1], str(self.folder)))
         minutes = sum(self.progress.seconds.values()) / 60
         logger.info(f"All stages together trained for {minutes:.1f} minutes.")
         self.accelerator.end_training()

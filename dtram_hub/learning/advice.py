@@ -27,7 +27,7 @@ def few_images(labels: Tensor, class_names: list[str]) -> str | None:
 def dead_encoder(logits: Tensor, labels: Tensor) -> str | None:
     """A sentence about an encoder whose last units are zero for every image; else None.
 
-    Its gradient is zero as well, so it never learns again. The sign of it are equal logits of all images.
+    Its gradient is zero as well, so it never learns again. It gives all images the same logits.
 
     Args:
         logits: (N, C), of validation images.
