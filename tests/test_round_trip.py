@@ -52,7 +52,7 @@ MNIST_CHANGES = [
         {"backbone": "glimpse_convnet", "img_size": 28},
     ),
 ]
-# The plain suite has each change of a model for photographs at one entry, in turn; the long suite has the rest.
+# The plain suite has each change of a model for photographs at one entry, in turn, the long suite the rest.
 PHOTOGRAPHS = [name for name in ENTRIES if "mlp" not in name]
 KINDS = [
     *(

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import asked_recipe
 import train as train_script
@@ -152,6 +152,19 @@ def test_a_folder_of_images_with_every_other_setting(tmp_path: Path, monkeypatch
     words = [f"output={tmp_path / 'run'}", "--resume"]  # without the recipe, which the run keeps
     with pytest.raises(SystemExit, match="learned from other data: classes and train and test changed"):
         run_here(words)
+
+
+def test_a_dead_encoder_is_told_once(tmp_path: Path) -> None:
+    encoder = timm.create_model("test_resnet")
+    for norm in (encoder.layer4[-1].bn2, encoder.layer4[-1].downsample[-1]):
+        torch.nn.init.constant_(norm.bias, -100.0)  # the last units are zero for every image
+    save_file(encoder.state_dict(), tmp_path / "dead.safetensors")
+    words = [f"output={tmp_path / 'run'}", "architecture=dtram", "model.backbone=test_resnet"]
+    words += [f"encoder_weights={tmp_path / 'dead.safetensors'}", "model.aggregate=residual"]
+    words += ["model.context=resize", "model.context_size=32", "model.location_input=false"]
+    printed = train(*words, "stages.encoder.epochs=2", "stages.ram.epochs=0", "stages.dtram.epochs=0")
+    assert printed.count("dead encoder: all validation images have the same logits") == 1
+    assert "one answer" not in printed
 
 
 def test_a_finished_run_is_not_overwritten_and_not_continued_with_another_recipe(
