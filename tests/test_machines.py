@@ -127,13 +127,16 @@ def test_several_processes_answer_an_image_each(tmp_path: Path) -> None:
     assert [row["image"][-6:] for row in expected if "error" in row] == ["05.png"]
 
 
-def test_threads_are_set_beside_a_gpu_as_well() -> None:
+def test_threads_beside_a_gpu_are_few_unless_asked_for() -> None:
     beside_a_gpu = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
     before = torch.get_num_threads()
     try:
-        set_up_cpu(beside_a_gpu, before + 1)
-        assert torch.get_num_threads() == before + 1
+        set_up_cpu(beside_a_gpu, 7)
+        assert torch.get_num_threads() == 7
         set_up_cpu(beside_a_gpu, None)
-        assert torch.get_num_threads() == before + 1
+        assert torch.get_num_threads() == 4
+        torch.set_num_threads(1)  # as a launcher may
+        set_up_cpu(beside_a_gpu, None)
+        assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

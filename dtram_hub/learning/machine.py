@@ -19,6 +19,9 @@ from ..freed_memory import keep_freed_memory
 from .recipe import Recipe
 
 LOST = re.compile("connection (closed|reset|refused)|broken pipe|timed out|gloo|nccl", re.IGNORECASE)
+# Threads that compose and augment images for a GPU. More are no faster. Several programs that each have a
+# thread for every processor wait for one another, and take tens of times as long.
+BESIDE_A_GPU = 4
 # Ways of training in accelerate's configuration that are not offered, by the variables that ask for them.
 REFUSED = {
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -105,14 +108,15 @@ def set_up_cpu(accelerator: Accelerator, threads: int | None) -> None:
 
     Args:
         accelerator: that of the run.
-        threads: of this process; None for a share of all processors on a CPU, and for torch's own number
+        threads: of this process; None for a share of all processors on a CPU, and for at most BESIDE_A_GPU
             beside a GPU.
     """
     on_cpu = accelerator.device.type == "cpu"
-    if on_cpu and threads is None:  # accelerate's launcher sets one thread by default
-        threads = max(1, os.cpu_count() // accelerator.num_processes)
-    if threads is not None:  # beside a GPU they compose and augment images
-        torch.set_num_threads(threads)
+    if threads is None:
+        # On a CPU not torch's own number, because accelerate's launcher sets it to one.
+        share = max(1, os.cpu_count() // accelerator.num_processes)
+        threads = share if on_cpu else min(torch.get_num_threads(), BESIDE_A_GPU)
+    torch.set_num_threads(threads)
     if on_cpu:
         keep_freed_memory()
 
