@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+MOST_WORKERS = 4096  # threads or processes of one program; far more end it without a sentence
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
@@ -31,6 +32,13 @@ def check_integer(name: str, value: Any, least: int, most: int | None = None) ->
     if not is_integer or value < least or (most is not None and value > most):
         accepted = f"of at least {least}" if most is None else f"in [{least}, {most}]"
         raise ValueError(f"{name}={short(value)} is not an integer {accepted}.")
+
+
+def check_workers(name: str, value: Any, least: int = 1) -> None:
+    """ValueError unless `value` is a number of threads or processes, from `least` to MOST_WORKERS."""
+    check_integer(name, value, least)
+    if value > MOST_WORKERS:
+        raise ValueError(f"{name}={short(value)} is more than {MOST_WORKERS}, the most that is accepted.")
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:

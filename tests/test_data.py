@@ -260,6 +260,7 @@ def test_a_source_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch) 
         ({"test_fraction": 0.0}, r"data\.test_fraction=0\.0 is not a number in \(0, 0\.9\]"),
         ({"shuffle_buffer": 0}, r"data\.shuffle_buffer=0 is not an integer of at least 1"),
         ({"workers": -1}, r"data\.workers=-1 is not an integer of at least 0"),
+        ({"workers": 10**6}, r"data\.workers=1000000 is more than 4096"),
         ({"source": "cub", "streaming": True}, r"data\.streaming=true reads from the Hub"),
         ({"source": "hub:a/b", "streaming": True, "skip_broken": True}, "needs data.streaming=false"),
     ],

@@ -106,6 +106,15 @@ def test_a_recipe_takes_a_number_of_threads(threads: str) -> None:
         read_recipe(DIGITS, [f"threads={threads}"])
 
 
+def test_more_threads_than_any_machine_runs_are_refused() -> None:
+    assert read_recipe(DIGITS, ["threads=4096"]).threads == 4096
+    for threads in ("4097", "1000000000000"):
+        with pytest.raises(
+            ValueError, match=rf"^threads={threads} is more than 4096, the most that is accep"
+        ):
+            read_recipe(DIGITS, [f"threads={threads}"])
+
+
 def test_lines_on_the_same_points_and_windows_over_the_edge_are_seen(tmp_path: Path) -> None:
     points = [{"mean_steps": 1 + i / 29, "accuracy": 0.5 + i / 100} for i in range(30)]
     curves = {"fixed": points[::10]} | dict.fromkeys(("a", "b", "c"), points)

@@ -200,6 +200,7 @@ def test_arguments_are_refused_before_anything_is_read(small_model: DTRAM) -> No
     for words, message in [
         ({"batch_size": 0}, "batch_size=0"),
         ({"workers": 0}, "workers=0"),
+        ({"workers": 10**6}, "workers=1000000 is more than 4096"),
         ({"mean_steps": 5}, "mean_steps=5 is not a number in"),
         (
             {"mean_steps": 2, "stop_threshold": 0.5},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import check_choice, check_integer, check_number, check_range
+from ..checks import check_choice, check_integer, check_number, check_range, check_workers
 from .augment import Augmentation
 from .canvas import Form
 from .squares import SQUARES
@@ -77,7 +77,7 @@ class DataConfig(Augmentation, Origin):
             check_number(f"data.{name}", getattr(self, name), 0, 0.9, open_low=True)
         check_number("data.balance", self.balance, 0, 1)
         check_integer("data.shuffle_buffer", self.shuffle_buffer, 1)
-        check_integer("data.workers", self.workers, 0)
+        check_workers("data.workers", self.workers, least=0)
         if self.levels is not None:
             check_range("data.levels", self.levels)
         check_choice("data.crop_mode", self.crop_mode, SQUARES)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import check_integer, short
+from ..checks import check_integer, check_workers, short
 from ..images.pyramid import Pyramid
 from ..models.dtram import DTRAM
 from ..models.limits import Limits
@@ -82,7 +82,7 @@ def stream(
     limits = Limits.of(model, stop_threshold, max_steps, mean_steps)
     check_integer("batch_size", batch_size, 1)
     workers = os.cpu_count() if workers is None else workers
-    check_integer("workers", workers, 1)
+    check_workers("workers", workers)
     pace: Pace = Threshold(limits.stop_threshold)
     if mean_steps is not None:
         pace = Budget(mean_steps, limits.max_steps, model.stop_threshold)

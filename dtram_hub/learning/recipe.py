@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from timm.models import split_model_name_tag
 
-from ..checks import check_choice, check_integer, check_number, nearest
+from ..checks import check_choice, check_integer, check_number, check_workers, nearest
 from ..data.config import DataConfig
 from ..data.sources import load
 from ..data.splits import Data
@@ -86,9 +86,10 @@ class Recipe:
         check_integer("seed", self.seed, 0, 2**32 - 1)
         for name in ("batch_size", "accumulation", "num_rollouts"):
             check_integer(name, getattr(self, name), 1)
-        for name in ("threads", "patience"):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), 1)
+        if self.threads is not None:
+            check_workers("threads", self.threads)
+        if self.patience is not None:
+            check_integer("patience", self.patience, 1)
         check_number("ema", self.ema, 0, 0.99999)
         if self.loss.baseline == "leave_one_out" and self.num_rollouts < 2:
             raise ValueError(
